@@ -52,7 +52,7 @@
 //! | [`builder`] | what to do with a builder and why, one step at a time | `api`, `aws`, `engine`, `git`, `manifest`, `sync` |
 //! | [`refresher`] | what to do with a refresher and why, one step at a time | `api`, `aws`, `engine`, `probe`, `sync` |
 //! | [`sync`] | the Git loop that reads: from a tip to the synced commit | `api`, `git`, `manifest`, `settings`, `wait` |
-//! | [`publish`] | the Git loop that writes: from status to a commit | `api`, `git`, `manifest`, `settings`, `sync`, `wait` |
+//! | [`publish`] | the Git loop that writes: from status to a commit or a pull request | `api`, `forge`, `git`, `manifest`, `settings`, `sync`, `wait` |
 //! | [`loader`] | loads the synced commit into the engine: the confirmed owner, what is pruned and what is retained | `api`, `engine`, `manifest`, `publish`, `settings`, `sync`, `telemetry`, `wait` |
 //! | [`notifications`] | who is notified of which status, and what the messages need besides it: commits, origins of images | `announce`, `api`, `engine`, `git`, `manifest`, `notify`, `sync`, `task` |
 //! | [`repository`] | the repository as an object of its own: observe → judge (pure) → report; the daily digest | `announce`, `api`, `engine`, `loader`, `manifest`, `notifications`, `publish`, `sync`, `wait` |

@@ -1,14 +1,18 @@
-//! The second Git loop: status → repository. After a quiet period, it renders the status files and commits those that
-//! differ as one batch. After a refusal or an outage it backs off and reports the state; builds and rollouts are not
-//! affected.
+//! The second Git loop: status → repository. After a quiet period, it renders the status files and publishes those that
+//! differ as one batch: by a commit to the branch (`commits`), or by a pull request (`pull_requests`). After a refusal or
+//! an outage it backs off and reports the state; builds and rollouts are not affected.
 
+mod commits;
 mod condition;
+mod error;
 mod message;
+mod pull_request_text;
+mod pull_requests;
 pub mod render;
 mod schedule;
 pub mod seeds;
+mod setters;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,21 +23,22 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::api::backoff;
-use crate::api::{Class, CommitId, duration};
-use crate::git::commit::{Author, Change, Edit, Outcome, Settled};
+use crate::api::{Class, CommitId, Owner, duration, reasons};
+use crate::git::commit::{Edit, Outcome, Settled};
 use crate::git::{GitError, Handle};
-use crate::settings::RepoSettings;
+use crate::manifest::setters::{Found, Reference};
+use crate::settings::{PublishMode, RepoSettings};
 use crate::wait;
 
+use error::PublishError;
+pub use pull_requests::Connect;
 use schedule::Schedule;
+use setters::SetterFiles;
 
 /// The default quiet period: long enough for related changes of several objects to be one commit.
 const QUIET: Duration = Duration::from_secs(2);
 /// First and longest wait after a refusal or failure.
 const RETRY: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(600));
-/// The default author.
-const AUTHOR: (&str, &str) = ("Opsy", "opsy@users.noreply.local");
-
 /// The desired content of a status file.
 #[derive(Clone, Debug)]
 pub struct Rendered {
@@ -61,6 +66,22 @@ pub trait Content: Send + Sync {
     fn published(&self);
     /// It is not known any more what the branch has.
     fn forget(&self);
+    /// Returns the owner of the objects; `None` before a commit is loaded.
+    fn owner(&self) -> Option<Owner> {
+        None
+    }
+    /// Returns the loaded commit, in whose files setters are looked for.
+    fn commit(&self) -> Option<CommitId> {
+        None
+    }
+    /// Returns what a setter refers to.
+    fn find(&self, _reference: &Reference) -> Found {
+        Found::Pending
+    }
+    /// Returns why setters must not edit a file of the commit.
+    fn refusal(&self, _path: &str) -> Option<String> {
+        None
+    }
 }
 
 /// Content that returns all files each time.
@@ -97,6 +118,7 @@ pub enum Publishing {
         since: Timestamp,
     },
     Failed {
+        reason: &'static str,
         class: Class,
         message: String,
         since: Timestamp,
@@ -107,6 +129,15 @@ impl Publishing {
     /// Returns true if the repository has the desired content, as far as is known.
     pub fn is_up_to_date(&self) -> bool {
         matches!(self, Self::Idle | Self::Off | Self::Done { .. })
+    }
+
+    /// Whether another attempt can help. Only another commit fixes a setter.
+    fn is_retried(&self) -> bool {
+        !self.is_up_to_date() && !self.is_about_setters()
+    }
+
+    fn is_about_setters(&self) -> bool {
+        matches!(self, Self::Failed { reason, .. } if *reason == reasons::SETTER_INVALID)
     }
 
     /// When the repository stopped being up to date.
@@ -154,13 +185,30 @@ impl Publisher {
     }
 }
 
-/// The directory that the files are in. As long as it is the same, the branch has what was published.
+/// Where the files are published. As long as it is the same, what was published is there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Place {
     branch: String,
     folder: String,
+    at: At,
+}
+
+/// What is there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum At {
     /// The tree ID of the directory at the tip of the branch, if it exists.
-    tree: Option<String>,
+    Directory(Option<String>),
+    /// The tips of the branch and of the branch of its pull request, if they exist, and the version of the setters.
+    Proposal { tips: [Option<CommitId>; 2], setters: String },
+}
+
+/// The result of an attempt to publish.
+struct Attempted {
+    outcome: Outcome,
+    /// Further files follow when the work that is in progress ends.
+    is_incomplete: bool,
+    /// Why setters cannot edit files, if they cannot.
+    setters: Option<String>,
 }
 
 /// The loop.
@@ -176,6 +224,8 @@ pub struct Publish {
     state: watch::Sender<Publishing>,
     settled: Arc<Settled>,
     succeeded: watch::Sender<Option<Timestamp>>,
+    connect: Option<Connect>,
+    setters: SetterFiles,
 }
 
 impl Publish {
@@ -191,8 +241,27 @@ impl Publish {
         let (succeeded, succeeded_out) = watch::channel(None);
         let publisher =
             Publisher { wake: Arc::clone(&wake), flush, state: state_out, succeeded: succeeded_out };
-        let (place, settled) = (None, Arc::default());
-        (Self { git, settings, content, place, now, wake, flushes, state, succeeded, settled }, publisher)
+        let publish = Self {
+            git,
+            settings,
+            content,
+            place: None,
+            now,
+            wake,
+            flushes,
+            state,
+            settled: Arc::default(),
+            succeeded,
+            connect: None,
+            setters: SetterFiles::default(),
+        };
+        (publish, publisher)
+    }
+
+    /// Sets how to connect to the forge, for pull requests.
+    #[must_use]
+    pub fn with_forge(self, connect: Connect) -> Self {
+        Self { connect: Some(connect), ..self }
     }
 
     /// Publishes batches until it is stopped. Stopping publishes nothing; call `flush` before.
@@ -220,23 +289,19 @@ impl Publish {
             return self.state.borrow().clone();
         };
         let mut result = self.attempt(&settings).await;
-        if self.place.is_none() && matches!(result, Ok(Some((Outcome::Pushed { .. }, _)))) {
+        let is_pushed = |attempted: &Attempted| matches!(attempted.outcome, Outcome::Pushed { .. });
+        if self.place.is_none() && matches!(&result, Ok(Some(attempted)) if is_pushed(attempted)) {
             // Another hand changed the directory before this push: its changes are looked at before this ends.
             match self.attempt(&settings).await {
-                Ok(Some((Outcome::Unchanged, _))) => {}
+                Ok(Some(Attempted { outcome: Outcome::Unchanged, .. })) => {}
                 second => result = second,
             }
         }
-        let (result, is_incomplete) = match result {
-            Ok(Some((outcome, is_incomplete))) => (Ok(Some(outcome)), is_incomplete),
-            Ok(None) => (Ok(None), false),
-            Err(error) => (Err(error), false),
-        };
-        let state = self.judge(result, is_incomplete);
+        let state = self.judge(result);
         if matches!(state, Publishing::Done { .. }) {
             self.succeeded.send_replace(Some((self.now)()));
         }
-        if state.is_up_to_date() {
+        if !state.is_retried() {
             schedule.published();
         } else {
             let (first, most) = RETRY;
@@ -252,139 +317,81 @@ impl Publish {
         state
     }
 
-    /// Publishes what differs, and returns whether further files wait; `None` if publishing is switched off.
-    async fn attempt(&mut self, settings: &RepoSettings) -> Result<Option<(Outcome, bool)>, GitError> {
+    /// Publishes what differs; `None` if publishing is switched off.
+    async fn attempt(&mut self, settings: &RepoSettings) -> Result<Option<Attempted>, PublishError> {
         let publish = settings.publish.clone().unwrap_or_default();
         if publish.enabled == Some(false) {
             return Ok(None);
         }
         let branch = publish.branch.or_else(|| self.git.branch());
         let branch = branch.ok_or(GitError::NotSynced)?;
-        let place = self.find(branch, settings).await?;
-        let batch = self.content.render();
-        let is_incomplete = batch.is_incomplete;
-        let change = self.change(settings, batch.files, &place);
-        // Most wakeups change nothing. The clone shows this without a request to the remote.
-        if change.edits.is_empty() {
-            return Ok(Some((Outcome::Unchanged, is_incomplete)));
-        }
-        if !self.git.differs(&change).await? {
-            // If the tip has moved meanwhile, the batch was compared with another directory.
-            if self.locate(place.branch.clone(), place.folder.clone()).await? == place {
-                self.content.published();
-            }
-            return Ok(Some((Outcome::Unchanged, is_incomplete)));
-        }
-        let outcome = self.git.commit(&change).await?;
-        if let Outcome::Pushed { commit, .. } = &outcome {
-            self.note_pushed(commit, place).await;
-        }
-        Ok(Some((outcome, is_incomplete)))
+        let attempted = match publish.mode.unwrap_or_default() {
+            PublishMode::Commit => self.commit(settings, branch).await?,
+            PublishMode::PullRequest => self.propose(settings, branch).await?,
+        };
+        Ok(Some(attempted))
     }
 
-    /// Finds the directory to publish to. If it is not as it was left, another hand may have changed any file there.
-    async fn find(&mut self, branch: String, settings: &RepoSettings) -> Result<Place, GitError> {
-        let folder = self.git.status_folder(settings.status_path());
-        let place = self.locate(branch, folder).await?;
-        if self.place.as_ref() != Some(&place) {
-            self.content.forget();
-            self.place = Some(place.clone());
-        }
-        Ok(place)
-    }
-
-    async fn locate(&self, branch: String, folder: String) -> Result<Place, GitError> {
-        let tree = self.git.directory(&branch, &folder).await?;
-        Ok(Place { branch, folder, tree })
-    }
-
-    /// Notes that a commit has the files of the last batch. If it was made on another tip than the one that was seen,
-    /// the directory has changes of another hand, which the next look must find.
-    async fn note_pushed(&mut self, commit: &CommitId, seen: Place) {
-        match self.git.directories(commit, &seen.folder).await {
-            Ok((before, tree)) if before == seen.tree => {
-                self.content.published();
-                self.place = Some(Place { tree, ..seen });
-            }
-            Ok(_) => self.place = None,
-            Err(error) => {
-                warn!(%error, "the pushed commit cannot be read");
-                self.place = None;
-            }
-        }
-        if self.place.is_none() {
-            self.wake.notify_one();
-        }
-    }
-
-    /// Returns the state after an attempt. `is_incomplete` says whether further files wait. `Rejected` ends only with a
-    /// successful push: neither files that wait nor an unreachable server show that the branch accepts commits again.
-    fn judge(&self, result: Result<Option<Outcome>, GitError>, is_incomplete: bool) -> Publishing {
+    /// Returns the state after an attempt. `Rejected` ends only with a successful push: neither files that wait nor an
+    /// unreachable server show that the branch accepts commits again.
+    fn judge(&self, result: Result<Option<Attempted>, PublishError>) -> Publishing {
         let before = self.state.borrow().clone();
         let since = before.since().unwrap_or_else(self.now);
-        match result {
-            Ok(None) => Publishing::Off,
-            Ok(Some(Outcome::Unchanged)) if is_incomplete && !matches!(before, Publishing::Off) => before,
-            Err(error)
-                if matches!(before, Publishing::Rejected { .. })
-                    && matches!(error.class(), Class::Transient { .. }) =>
-            {
+        let attempted = match result {
+            Ok(None) => return Publishing::Off,
+            Ok(Some(attempted)) => attempted,
+            Err(error) if matches!(before, Publishing::Rejected { .. }) && error.is_outage_of_git() => {
                 warn!(%error, "status cannot be published; retrying");
-                before
+                return before;
             }
             Err(error) if error.holds_tip_back() => {
                 // The sync reports this, and wakes this loop when it loads a tip again.
                 info!(%error, "nothing is published while the tip is held back");
-                before
+                return before;
             }
-            Ok(Some(Outcome::Unchanged)) => Publishing::Done { commit: None },
-            Ok(Some(Outcome::Pushed { commit, paths })) => {
+            Err(error) => {
+                warn!(%error, "status cannot be published; retrying, builds and rollouts continue");
+                let (reason, class, message) = (error.reason(), error.class(), error.to_string());
+                return Publishing::Failed { reason, class, message, since };
+            }
+        };
+        let state = match attempted.outcome {
+            Outcome::Unchanged
+                if attempted.is_incomplete
+                    && !matches!(before, Publishing::Off)
+                    && !before.is_about_setters() =>
+            {
+                before.clone()
+            }
+            Outcome::Unchanged => Publishing::Done { commit: None },
+            Outcome::Pushed { commit, paths } => {
                 info!(%commit, files = paths.len(), "published");
                 Publishing::Done { commit: Some(commit) }
             }
-            Ok(Some(Outcome::Rejected { message })) => {
+            Outcome::Rejected { message } => {
                 warn!(
                     error = message,
                     "the server rejects the push of status; retrying, builds and rollouts continue"
                 );
                 Publishing::Rejected { message, since }
             }
-            Err(error) => {
-                warn!(%error, "status cannot be published; retrying, builds and rollouts continue");
-                Publishing::Failed { class: error.class(), message: error.to_string(), since }
+        };
+        match attempted.setters {
+            Some(message) if state.is_up_to_date() => {
+                let (reason, class) = (reasons::SETTER_INVALID, Class::Invalid);
+                let state = Publishing::Failed { reason, class, message, since };
+                if before != state {
+                    warn!(error = state.failure().map(|(_, message)| message), "setters cannot edit files");
+                }
+                state
             }
+            _ => state,
         }
     }
 
     fn quiet(&self) -> Duration {
         let written = (self.settings)().and_then(|settings| settings.publish?.quiet_period);
         written.and_then(|text| duration::parse(&text).ok()).unwrap_or(QUIET)
-    }
-
-    /// The change that commits a batch.
-    fn change(&self, settings: &RepoSettings, files: Vec<Rendered>, place: &Place) -> Change {
-        let files: BTreeMap<String, Rendered> =
-            files.into_iter().map(|file| (format!("{}/{}", place.folder, file.path), file)).collect();
-        let edits = files.iter().map(|(path, file)| (path.clone(), file.edit.clone())).collect();
-        let versions =
-            files.iter().filter_map(|(path, file)| Some((path.clone(), file.version.clone()?))).collect();
-        let suffix = settings.publish.as_ref().and_then(|publish| publish.commit_suffix.clone());
-        let author = settings.author.clone().unwrap_or_default();
-        Change {
-            branch: place.branch.clone(),
-            edits,
-            versions,
-            settled: self.settled.clone(),
-            message: Arc::new(move |paths| {
-                let changed: Vec<&Rendered> = paths.iter().filter_map(|path| files.get(path)).collect();
-                message::compose(&changed, suffix.as_deref())
-            }),
-            author: Author {
-                name: author.name.unwrap_or_else(|| AUTHOR.0.to_owned()),
-                email: author.email.unwrap_or_else(|| AUTHOR.1.to_owned()),
-            },
-            time: (self.now)(),
-        }
     }
 }
 

@@ -2,6 +2,7 @@
 //! holds everything else, so that a pull request can change it.
 
 mod cluster;
+mod forge;
 mod git;
 mod network;
 mod repository;
@@ -18,10 +19,12 @@ use clap::{Args, ValueEnum};
 use crate::api::ids::BadId;
 use crate::api::{Owner, checks};
 pub use cluster::{ClusterFlags, EngineChoice};
+pub use forge::ForgeFlags;
 pub use git::{AddressFlags, GitFlags, usual_known_hosts};
 pub use network::NetworkFlags;
 pub use repository::{
-    AuthorSettings, DigestSettings, LimitSettings, PruneSettings, PublishSettings, RepoSettings,
+    AuthorSettings, DigestSettings, JsonSetter, LimitSettings, PruneSettings, PublishMode, PublishSettings,
+    RepoSettings, SetterSettings,
 };
 pub use signing::SigningFlags;
 pub use trust::TrustFlags;
@@ -56,6 +59,8 @@ pub struct RunFlags {
     pub templates: Vec<String>,
     #[command(flatten)]
     pub git: GitFlags,
+    #[command(flatten)]
+    pub forge: ForgeFlags,
     /// Set the owner of everything that this agent creates; a different agentID in opsy.yaml is then an error. Required
     /// to change the owner of an agent that has run before
     #[arg(long, env = "OPSY_AGENT_ID", value_name = "ID", value_parser = owner)]

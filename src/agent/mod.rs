@@ -11,6 +11,7 @@ mod accept;
 mod clock;
 mod endpoints;
 mod engine;
+mod forge;
 mod inputs;
 mod kubernetes;
 pub mod memory;

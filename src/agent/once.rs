@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::engine::while_held;
 use super::{Agent, Signals};
-use crate::api::ObjectKey;
+use crate::api::{ObjectKey, reasons};
 use crate::engine::ObjectHealth;
 use crate::loader::{Loaded, Loader};
 use crate::publish::Publishing;
@@ -77,6 +77,9 @@ fn unpublished(result: Option<&Publishing>) -> Option<String> {
         Some(Publishing::Rejected { message, .. }) => {
             Some(format!("the push of status was refused: {message}"))
         }
+        Some(Publishing::Failed { reason: reasons::SETTER_INVALID, message, .. }) => {
+            Some(format!("setters cannot edit files: {message}"))
+        }
         Some(Publishing::Failed { message, .. }) => Some(format!("status is not published: {message}")),
         _ => Some(format!("status is not published: the push did not end within {} s", PUSH.as_secs())),
     }
@@ -127,7 +130,8 @@ mod tests {
         let refused = Publishing::Rejected { message: "protected branch".to_owned(), since };
         let why = unpublished(Some(&refused)).expect("an error");
         assert_eq!(why, "the push of status was refused: protected branch");
-        let failed = Publishing::Failed { class: Class::TRANSIENT, message: "no route".to_owned(), since };
+        let (class, message) = (Class::TRANSIENT, "no route".to_owned());
+        let failed = Publishing::Failed { reason: reasons::PUSH_FAILED, class, message, since };
         assert_eq!(unpublished(Some(&failed)).expect("an error"), "status is not published: no route");
         assert!(unpublished(None).expect("an error").contains("120 s"));
     }

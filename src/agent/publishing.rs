@@ -1,7 +1,7 @@
 //! Publishing: what is rendered, and what wakes the loop.
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Weak};
 
 use kube::Resource;
 use serde::Serialize;
@@ -12,13 +12,16 @@ use tokio_util::sync::CancellationToken;
 use super::engine::Engine;
 use super::now;
 use crate::api::lock::lock;
-use crate::api::{AMIRefresher, CommitId, Key, ObjectKey, ObjectVersion, Owner, PackerBuilder};
+use crate::api::{AMIRefresher, CommitId, Key, Kind, ObjectKey, ObjectVersion, Owner, PackerBuilder};
+use crate::builder::SetterGuard;
 use crate::engine::Home;
 use crate::engine::objects::Objects;
 use crate::engine::packed::Packed;
 use crate::git::Handle;
+use crate::manifest::ObjectSet;
+use crate::manifest::setters::{Found, Reference};
 use crate::publish::render::{Renderer, Snapshot, Unread};
-use crate::publish::{Batch, Content, Publish, Publisher};
+use crate::publish::{Batch, Connect, Content, Publish, Publisher};
 use crate::sync::{Hold, SyncState, Synced};
 use crate::task;
 
@@ -30,15 +33,19 @@ pub struct Uses<'a> {
     /// The loaded commit, not the synced one: before its objects exist, their status files would look like those of
     /// deleted objects.
     pub loaded: watch::Receiver<Option<Arc<Synced>>>,
+    /// Connects to the forge, for pull requests.
+    pub connect: Connect,
     pub stop: CancellationToken,
 }
 
 /// Starts the loop that commits status.
 pub fn start(uses: Uses<'_>) -> Publisher {
-    let Uses { engine, git, sync, loaded, stop } = uses;
+    let Uses { engine, git, sync, loaded, connect, stop } = uses;
     let settings = loaded.clone();
     let settings = Arc::new(move || settings.borrow().as_ref().map(|loaded| loaded.set.settings.clone()));
     let files = StatusFiles {
+        git: git.clone(),
+        guard: Mutex::default(),
         objects: engine.objects.clone(),
         home: engine.home.clone(),
         owner: engine.owner.clone(),
@@ -46,13 +53,16 @@ pub fn start(uses: Uses<'_>) -> Publisher {
         renderer: Mutex::default(),
     };
     let (publish, publisher) = Publish::new(git, settings, Arc::new(files), now);
-    task::detach("publishing", publish.run(stop));
+    task::detach("publishing", publish.with_forge(connect).run(stop));
     task::detach("waking the publisher", wake(publisher.clone(), engine.objects.clone(), sync, loaded));
     publisher
 }
 
 /// The files of the objects that the engine has.
 struct StatusFiles {
+    git: Handle,
+    /// Which files setters may edit, for the commit with these manifests.
+    guard: Mutex<(Weak<ObjectSet>, Arc<SetterGuard>)>,
     objects: Arc<Objects>,
     home: Arc<dyn Home>,
     owner: Owner,
@@ -73,6 +83,40 @@ impl Content for StatusFiles {
 
     fn forget(&self) {
         lock(&self.renderer).forget();
+    }
+
+    fn owner(&self) -> Option<Owner> {
+        self.loaded.borrow().as_ref().map(|synced| synced.owner(&self.owner))
+    }
+
+    fn commit(&self) -> Option<CommitId> {
+        self.loaded.borrow().as_ref().map(|synced| synced.commit.clone())
+    }
+
+    fn find(&self, reference: &Reference) -> Found {
+        match self.objects.builders.packed_one(&reference.builder) {
+            Some(builder) => reference.find(Some(&builder.open().status.unwrap_or_default())),
+            None if self.declares(&reference.builder) => Found::Pending,
+            None => reference.find(None),
+        }
+    }
+
+    fn refusal(&self, path: &str) -> Option<String> {
+        let set = self.loaded.borrow().as_ref()?.set.clone();
+        let mut guard = lock(&self.guard);
+        if !std::ptr::eq(guard.0.as_ptr(), Arc::as_ptr(&set)) {
+            let options = self.git.options();
+            let new = SetterGuard::new(&set, &options.path, |url| options.address.is_same(url));
+            *guard = (Arc::downgrade(&set), Arc::new(new));
+        }
+        guard.1.refusal(path)
+    }
+}
+
+impl StatusFiles {
+    fn declares(&self, builder: &Key) -> bool {
+        let object = ObjectKey { kind: Kind::PackerBuilder, key: builder.clone() };
+        self.loaded.borrow().as_ref().is_some_and(|synced| synced.set.declares(&object))
     }
 }
 

@@ -10,8 +10,8 @@ use super::engine::Engine;
 use super::inputs::Inputs;
 use super::running::Running;
 use super::{
-    Agent, kubernetes, memory, metrics, notifications, now, publishing, reconcilers, sources, standalone,
-    syncing, templates,
+    Agent, forge, kubernetes, memory, metrics, notifications, now, publishing, reconcilers, sources,
+    standalone, syncing, templates,
 };
 use crate::api::fence::Fence;
 use crate::api::network::Network;
@@ -105,7 +105,8 @@ impl Core {
 
     fn publisher(&self, stop: CancellationToken) -> Publisher {
         let (engine, git, sync) = (&self.engine, self.git.clone(), self.outputs.state.clone());
-        publishing::start(publishing::Uses { engine, git, sync, loaded: self.loader.loaded(), stop })
+        let connect = forge::connect(&self.inputs, git.options().credentials.clone());
+        publishing::start(publishing::Uses { engine, git, sync, loaded: self.loader.loaded(), connect, stop })
     }
 
     fn repository(&self, notifications: &Arc<Notifications>, publisher: &Publisher) -> Arc<Repository> {

@@ -35,7 +35,7 @@ const GIT_RETRY: &str = "Opsy retries. If the problem persists, check the Git se
 const LAST_COMMIT: &str =
     "Opsy retries, and the last good commit stays in force. If the problem persists, check the agent's log.";
 
-const KNOWN: [Reason; 28] = [
+const KNOWN: [Reason; 31] = [
     on_own_condition(reasons::INVALID_SPEC)
         .by_commit()
         .advice("Fix the manifest in Git. `opsy validate` finds such problems before a merge."),
@@ -49,6 +49,12 @@ const KNOWN: [Reason; 28] = [
         .advice("Check the agent's credentials, or `accounts` in opsy.yaml."),
     on_own_condition(reasons::PUSH_REFUSED)
         .advice("Allow Opsy to push to this branch, or name another branch in publish.branch of opsy.yaml."),
+    // The message says what to do.
+    on_own_condition(reasons::BRANCH_NOT_OWN),
+    on_own_condition(reasons::SETTER_INVALID).by_commit().advice(
+        "Fix the marker or the file in Git. Until then, the file is not edited. `opsy validate` finds most such \
+         problems before a merge.",
+    ),
     entry(When::Immediately, reasons::AWS_DENIED)
         .advice("Allow the action in the agent's IAM policy, or renew the credentials. Opsy retries."),
     entry(When::OnceConfirmed, reasons::REPOSITORY_DENIED)
@@ -82,6 +88,8 @@ const KNOWN: [Reason; 28] = [
     entry(When::OncePersistent, reasons::REPOSITORY_UNAVAILABLE).advice(LAST_COMMIT),
     entry(When::OncePersistent, reasons::COMMIT_NOT_TAKEN).advice(LAST_COMMIT),
     entry(When::OncePersistent, reasons::PUSH_FAILED).advice(GIT_RETRY),
+    // The message names the missing right.
+    entry(When::OncePersistent, reasons::PULL_REQUEST_FAILED),
     entry(When::OncePersistent, reasons::APPLY_FAILED),
     entry(When::OncePersistent, reasons::CONFLICT),
 ];

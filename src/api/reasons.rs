@@ -138,6 +138,12 @@ reasons! {
     NAMESPACE_UNREADABLE = "NamespaceUnreadable";
     PUSH_FAILED = "PushFailed";
     PUSH_REFUSED = "PushRefused";
+    /// The forge refuses to open, update or close the pull request of the agent, or cannot be reached.
+    PULL_REQUEST_FAILED = "PullRequestFailed";
+    /// The branch of the agent's pull request has commits of others.
+    BRANCH_NOT_OWN = "BranchNotOwn";
+    /// A marker of a setter is not valid, or refers to an image that does not exist.
+    SETTER_INVALID = "SetterInvalid";
 
     // Reasons for failures to apply an object in a cluster.
     APPLY_FAILED = "ApplyFailed";

@@ -44,6 +44,7 @@ mod queue;
 mod remarks;
 mod report;
 mod results;
+mod setters;
 pub mod spec;
 mod status;
 mod step;
@@ -74,6 +75,7 @@ pub use fleet::Fleet;
 pub use lasted::Watches;
 use observe::Observed;
 use outcome::Outcome;
+pub use setters::SetterGuard;
 use step::{Plan, Step};
 pub use why::Why;
 

@@ -5,11 +5,7 @@
 
 mod fetch;
 mod found;
-mod lines;
-mod place;
-mod print;
-mod sarif;
-mod snippet;
+mod setters;
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -190,6 +186,7 @@ fn folder(top: &Path, root: Option<&Path>, listed: &Listed) -> anyhow::Result<Fo
     if set.too_many_objects {
         bail!("{} declares more than {OBJECT_LIMIT} objects", top.display());
     }
+    problems.extend(setters::problems(&set, trees.first(), &trees.path));
     set.problems.append(&mut problems);
     set.problems.sort();
     Ok(set.into())

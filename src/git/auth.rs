@@ -92,6 +92,18 @@ impl Credentials {
         })
     }
 
+    /// Returns the token or password for http(s) addresses, for the API of the same server.
+    ///
+    /// # Errors
+    /// It cannot be read, or the App gets none.
+    pub async fn token_for_api(&self) -> Result<Option<String>, GitError> {
+        match &self.login {
+            None => Ok(None),
+            Some(LoginSource::Password { password, .. }) => password.read().map(Some),
+            Some(LoginSource::App(app, tokens)) => tokens.token(app).await.map(Some),
+        }
+    }
+
     /// Returns the files that contain the credentials, to watch them.
     pub fn files(&self) -> Vec<&Path> {
         let login = self.login.iter().flat_map(LoginSource::secrets);

@@ -14,7 +14,7 @@ use super::ancestry;
 use super::blobs::NewBlobs;
 use super::heads::commit_id;
 use super::mirror::{Mirror, check_local, tracked, tracking_ref};
-use super::push::{self, Pushed};
+use super::push::{self, Pushed, Update};
 use super::reader::Reader;
 use super::signatures::{self, Range, SigningKey};
 use super::tree::{Lookup, TreeChange};
@@ -38,6 +38,8 @@ pub enum Edit {
     Merge(Merge),
     /// As `Merge`, for a file that only Opsy writes: content of more than `RENEW_LIMIT` bytes is replaced.
     Renew(Merge),
+    /// As `Merge`, for a file of other people: anything but a file of at most `MERGE_LIMIT` bytes is left alone.
+    Amend(Merge),
 }
 
 /// The maximum size of a file that others also write: enough for 10,000 builders with several regions each.
@@ -52,6 +54,7 @@ impl fmt::Debug for Edit {
             Self::Remove => f.write_str("Remove"),
             Self::Merge(_) => f.write_str("Merge(…)"),
             Self::Renew(_) => f.write_str("Renew(…)"),
+            Self::Amend(_) => f.write_str("Amend(…)"),
         }
     }
 }
@@ -111,14 +114,14 @@ pub enum Outcome {
 }
 
 /// The result of one attempt.
-pub(super) enum Attempt {
-    Done(Outcome),
+pub(super) enum Attempt<T> {
+    Done(T),
     /// The branch moved after it was fetched.
     Lost,
 }
 
 /// Fetches, commits and pushes once.
-pub(super) fn attempt(mirror: &mut Mirror, change: &Change) -> Result<Attempt, GitError> {
+pub(super) fn attempt(mirror: &mut Mirror, change: &Change) -> Result<Attempt<Outcome>, GitError> {
     check_bare(mirror)?;
     let base = fresh_tip(mirror, change)?;
     let key = mirror.options().signing_key.clone();
@@ -128,7 +131,7 @@ pub(super) fn attempt(mirror: &mut Mirror, change: &Change) -> Result<Attempt, G
     let Some((commit, paths)) = write(repo, base, change, key.as_ref(), &local)? else {
         return Ok(Attempt::Done(Outcome::Unchanged));
     };
-    match push::push(mirror, commit, &change.branch, base)? {
+    match push::push(mirror, commit, &change.branch, base, Update::FastForward)? {
         Pushed::Done => {
             let repo = mirror.repo()?;
             repo.reference(&tracking_ref(&change.branch), commit, true, "pushed").map_err(local)?;
@@ -154,14 +157,14 @@ pub(super) fn differs(reader: &mut Reader, change: &Change) -> Result<bool, GitE
 }
 
 /// Fetches the tip to commit onto. A branch that is only written need not exist: it then starts without history.
-fn fresh_tip(mirror: &mut Mirror, change: &Change) -> Result<Option<Oid>, GitError> {
+pub(super) fn fresh_tip(mirror: &mut Mirror, change: &Change) -> Result<Option<Oid>, GitError> {
     let (read, branch) = (mirror.fetch(None)?, &change.branch);
     ancestry::check(mirror, &read.commit)?;
     check_signatures(mirror, &read, change)?;
     if read.branch != *branch
         && let Some(written) = mirror.fetch_if_exists(branch)?
     {
-        check_written(mirror, &written, change)?;
+        check_written(mirror, &written, Vec::new(), change.time)?;
     }
     Ok(tracked(mirror.repo()?, branch))
 }
@@ -180,12 +183,17 @@ fn check_signatures(mirror: &mut Mirror, read: &Tip, change: &Change) -> Result<
     signatures::verify(mirror.repo()?, &options.folder, &range, signers)
 }
 
-/// Returns an error if others added commits to the branch that is only written: the signature of the agent's commit
-/// would make them trusted. Without a signing key, no commit of the branch is trusted.
-fn check_written(mirror: &mut Mirror, written: &Tip, change: &Change) -> Result<(), GitError> {
+/// Returns an error if others added commits to a branch that is only written, since these commits: the signature of the
+/// agent's commit would make them trusted. Without a signing key, no commit of the branch is trusted.
+pub(super) fn check_written(
+    mirror: &mut Mirror,
+    written: &Tip,
+    since: Vec<CommitId>,
+    now: Timestamp,
+) -> Result<(), GitError> {
     let options = mirror.options().clone();
     let (Some(signers), Some(_)) = (&options.signers, &options.signing_key) else { return Ok(()) };
-    let range = Range { tip: written.commit.clone(), since: Vec::new(), now: change.time };
+    let range = Range { tip: written.commit.clone(), since, now };
     signatures::verify(mirror.repo()?, &options.folder, &range, signers).map_err(|error| match error {
         GitError::Unverified { commit, author, why } => {
             let tip = format!("{commit} by {author} is not accepted: {why}");
@@ -196,7 +204,7 @@ fn check_written(mirror: &mut Mirror, written: &Tip, change: &Change) -> Result<
 }
 
 /// Returns an error for a local repository that is not bare: libgit2 cannot push into it.
-fn check_bare(mirror: &Mirror) -> Result<(), GitError> {
+pub(super) fn check_bare(mirror: &Mirror) -> Result<(), GitError> {
     let Some(path) = mirror.options().address.path() else { return Ok(()) };
     match check_local(path)?.is_bare() {
         true => Ok(()),
@@ -214,8 +222,21 @@ fn write(
 ) -> Result<Option<(Oid, Vec<String>)>, GitError> {
     let parent = base.map(|id| repo.find_commit(id)).transpose().map_err(local)?;
     let tree = parent.as_ref().map(git2::Commit::tree).transpose().map_err(local)?;
+    let Some((tree, paths)) = edited(repo, tree.as_ref(), change, local)? else { return Ok(None) };
+    let message = (change.message)(&paths);
+    let commit = commit_tree(repo, (&tree, parent.as_ref()), change, (&message, key), local)?;
+    Ok(Some((commit, paths)))
+}
+
+/// Returns the tree with the edits of a change, and the paths that differ; `None` if no path does.
+pub(super) fn edited<'a>(
+    repo: &'a Repository,
+    tree: Option<&Tree<'a>>,
+    change: &Change,
+    local: &dyn Fn(git2::Error) -> GitError,
+) -> Result<Option<(Tree<'a>, Vec<String>)>, GitError> {
     let mut blobs = NewBlobs::new(repo).map_err(local)?;
-    let edits = edits(repo, tree.as_ref(), (change, usize::MAX), |bytes| blobs.add(bytes), local)?;
+    let edits = edits(repo, tree, (change, usize::MAX), |bytes| blobs.add(bytes), local)?;
     if edits.is_empty() {
         return Ok(None);
     }
@@ -224,24 +245,32 @@ fn write(
     for (path, blob) in &edits {
         changes.set(path, *blob);
     }
-    let tree = changes.apply(repo, tree.as_ref()).map_err(|error| cannot_commit(change, &error))?;
+    let tree = changes.apply(repo, tree).map_err(|error| cannot_commit(change, &error))?;
     let tree = match tree {
         Some(tree) => tree,
         None => repo.treebuilder(None).and_then(|empty| empty.write()).map_err(local)?,
     };
-    let tree = repo.find_tree(tree).map_err(local)?;
-    let paths: Vec<String> = edits.into_iter().map(|(path, _)| path).collect();
+    let paths = edits.into_iter().map(|(path, _)| path).collect();
+    Ok(Some((repo.find_tree(tree).map_err(local)?, paths)))
+}
+
+/// Commits a tree, signed if there is a key.
+pub(super) fn commit_tree(
+    repo: &Repository,
+    (tree, parent): (&Tree<'_>, Option<&git2::Commit<'_>>),
+    change: &Change,
+    (message, key): (&str, Option<&SigningKey>),
+    local: &dyn Fn(git2::Error) -> GitError,
+) -> Result<Oid, GitError> {
     let signature = signature(change).map_err(|error| cannot_commit(change, &error))?;
-    let message = (change.message)(&paths);
-    let parents: Vec<_> = parent.iter().collect();
-    let commit = match key {
-        None => repo.commit(None, &signature, &signature, &message, &tree, &parents).map_err(local)?,
+    let parents: Vec<_> = parent.into_iter().collect();
+    match key {
+        None => repo.commit(None, &signature, &signature, message, tree, &parents).map_err(local),
         Some(key) => {
-            let content = repo.commit_create_buffer(&signature, &signature, &message, &tree, &parents);
-            signed(repo, &content.map_err(local)?, key, local)?
+            let content = repo.commit_create_buffer(&signature, &signature, message, tree, &parents);
+            signed(repo, &content.map_err(local)?, key, local)
         }
-    };
-    Ok(Some((commit, paths)))
+    }
 }
 
 /// Writes a commit with its signature.
@@ -271,7 +300,7 @@ fn edits(
         let at_path = |why: String| GitError::Path { path: path.clone(), why };
         let now = files.get(path).map_err(local)?;
         if let Some(what) = now.as_ref().and_then(not_a_file) {
-            if matches!(edit, Edit::Remove) {
+            if matches!(edit, Edit::Remove | Edit::Amend(_)) {
                 // Opsy did not create it.
                 continue;
             }
@@ -292,6 +321,11 @@ fn edits(
                 };
                 let merged = merge(current.as_ref().map(git2::Blob::content)).map_err(at_path)?;
                 Some(blob(&merged).map_err(local)?)
+            }
+            Edit::Amend(amend) => {
+                let current = found.map(|id| current(repo, id, edit).map_err(local)).transpose()?;
+                let Some(Current::Blob(current)) = current else { continue };
+                Some(blob(&amend(Some(current.content())).map_err(at_path)?).map_err(local)?)
             }
         };
         if found == new {

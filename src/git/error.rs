@@ -101,6 +101,13 @@ pub enum GitError {
          --signing-key, or set publish.branch or publish.enabled: false in opsy.yaml"
     )]
     Unsigned { branch: String },
+    #[error("branch {branch} does not exist, so nothing can be proposed for it: create it")]
+    NoTarget { branch: String },
+    #[error(
+        "branch {branch} has commits that this agent did not make, and is left as it is: the last one is {commit} by \
+         {author}; merge or close its pull request, or delete the branch"
+    )]
+    OtherCommits { branch: String, commit: CommitId, author: String },
     #[error("{path} does not exist at commit {commit}: check the path")]
     NoPath { path: String, commit: CommitId },
     #[error("{path}: {why}")]
@@ -147,6 +154,7 @@ impl GitError {
             | Self::NoBranch { .. }
             | Self::NoCommit(_)
             | Self::NotSent(_)
+            | Self::NoTarget { .. }
             | Self::NoPath { .. } => Class::NotFound,
             Self::Address(_)
             | Self::Credentials(_)
@@ -162,6 +170,7 @@ impl GitError {
             | Self::Signers(_)
             | Self::SigningKey(_)
             | Self::Unsigned { .. }
+            | Self::OtherCommits { .. }
             | Self::Path { .. }
             | Self::ForeignDirectory { .. }
             | Self::NotBare { .. } => Class::Invalid,

@@ -190,8 +190,12 @@ impl Tokens {
         Ok(Self(Arc::new(Inner { client, runtime, now, cached: std::sync::Mutex::default() })))
     }
 
-    /// Returns a token of an App that is valid for at least some minutes. Blocks, so must be called outside of the
-    /// runtime.
+    /// Returns a token of an App that is valid for at least some minutes.
+    pub(super) async fn token(&self, app: &App) -> Result<String, GitError> {
+        self.0.get(app).await
+    }
+
+    /// As `token`. Blocks, so must be called outside of the runtime.
     pub(super) fn get(&self, app: &App) -> Result<String, GitError> {
         self.0.runtime.block_on(self.0.get(app))
     }

@@ -13,6 +13,8 @@ use super::commit::{self, Attempt, Change, Outcome};
 use super::depth::History;
 use super::http::Http;
 use super::mirror::{self, Known, Mirror};
+use super::proposal_branch::{self, ProposalBranch, Proposed};
+use super::push::Pushed;
 use super::reader::{Blob, Described, Reader};
 use super::signatures::{Range, Signers, SigningKey};
 use super::tree::{ChangedPath, Listing};
@@ -288,19 +290,42 @@ impl Handle {
     /// Commits a change onto the freshly fetched tip of the branch and pushes it. After a lost race, it fetches again.
     pub async fn commit(&self, change: &Change) -> Result<Outcome, GitError> {
         let change = Arc::new(change.clone());
+        let branch = change.branch.clone();
+        self.until_settled(&branch, move |mirror| commit::attempt(mirror, &change)).await
+    }
+
+    /// Brings the branch of a proposal up to date with a change, on the freshly fetched tip of its target, and pushes it.
+    /// After a lost race, it fetches again.
+    pub async fn propose(&self, proposal: &ProposalBranch) -> Result<Proposed, GitError> {
+        let proposal = Arc::new(proposal.clone());
+        let branch = proposal.name.clone();
+        self.until_settled(&branch, move |mirror| proposal_branch::attempt(mirror, &proposal)).await
+    }
+
+    /// Deletes a branch that is at this commit.
+    pub async fn delete_branch(&self, branch: &str, tip: &CommitId) -> Result<Pushed, GitError> {
+        let (branch, tip) = (branch.to_owned(), tip.clone());
+        self.network.run(move |mirror| proposal_branch::delete(mirror, &branch, &tip)).await
+    }
+
+    /// Repeats an attempt to push until no other writer is faster.
+    async fn until_settled<T: Send + 'static>(
+        &self,
+        branch: &str,
+        attempted: impl Fn(&mut Mirror) -> Result<Attempt<T>, GitError> + Clone + Send + 'static,
+    ) -> Result<T, GitError> {
         for attempt in 1..=COMMIT_ATTEMPTS {
             if attempt > 1 {
                 let (first, most) = RACE_WAIT;
                 wait::pause(backoff::jittered(backoff::doubled(first, most, attempt - 1), wait::random()))
                     .await;
             }
-            let attempted = Arc::clone(&change);
-            match self.network.run(move |mirror| commit::attempt(mirror, &attempted)).await? {
+            match self.network.run(attempted.clone()).await? {
                 Attempt::Done(outcome) => {
                     self.compact(true);
                     return Ok(outcome);
                 }
-                Attempt::Lost => info!(attempt, branch = change.branch, "the branch moved while pushing"),
+                Attempt::Lost => info!(attempt, branch, "the branch moved while pushing"),
             }
         }
         Err(GitError::Contended { url: self.options.address.to_string(), attempts: COMMIT_ATTEMPTS })

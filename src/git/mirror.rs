@@ -343,7 +343,7 @@ impl Mirror {
     }
 
     /// Deletes the tracking ref of a branch that the remote does not have.
-    fn untrack(&mut self, branch: &str) -> Result<(), GitError> {
+    pub fn untrack(&mut self, branch: &str) -> Result<(), GitError> {
         let folder = self.options.folder.clone();
         match self.repo()?.find_reference(&tracking_ref(branch)) {
             Ok(mut reference) => reference.delete().map_err(|error| GitError::local(&folder, &error)),

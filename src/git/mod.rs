@@ -29,6 +29,7 @@ mod mirror;
 mod origin;
 pub mod patch;
 mod poll;
+pub mod proposal_branch;
 pub mod push;
 mod reader;
 pub mod scratch;

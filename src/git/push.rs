@@ -40,18 +40,60 @@ struct Report {
     moved: Rc<Cell<bool>>,
 }
 
-/// Pushes a commit that was built on `base`.
+/// How a branch is moved. In either case, it must be at the expected commit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Update {
+    /// The new commit descends from the expected one.
+    FastForward,
+    /// The new commit takes the place of commits of this agent.
+    Replace,
+}
+
+/// Pushes a commit to a branch that is at `base`.
 pub(super) fn push(
     mirror: &mut Mirror,
     commit: Oid,
     branch: &str,
     base: Option<Oid>,
+    update: Update,
 ) -> Result<Pushed, GitError> {
     if let Some(path) = mirror.options().address.path().map(Path::to_owned) {
         return push_local(mirror, &path, commit, branch, base);
     }
+    let force = if update == Update::Replace { "+" } else { "" };
+    let target = format!("refs/heads/{branch}");
     let report = Report::default();
-    let sent = send(mirror, commit, &format!("refs/heads/{branch}"), base, &report);
+    let sent = send(mirror, commit, &format!("{force}{OUTGOING}:{target}"), base, &report);
+    result(mirror, sent, branch, (base, Some(commit)), &report)
+}
+
+/// Deletes a branch that is at `tip`.
+pub(super) fn delete(mirror: &mut Mirror, branch: &str, tip: Oid) -> Result<Pushed, GitError> {
+    let target = format!("refs/heads/{branch}");
+    if let Some(path) = mirror.options().address.path().map(Path::to_owned) {
+        let failed = |error: git2::Error| GitError::remote(&path.display().to_string(), &error);
+        return match check_local(&path)?.find_reference(&target) {
+            Ok(mut found) if found.target() == Some(tip) => {
+                found.delete().map(|()| Pushed::Done).map_err(failed)
+            }
+            Ok(_) => Ok(Pushed::Lost),
+            Err(error) if error.code() == ErrorCode::NotFound => Ok(Pushed::Done),
+            Err(error) => Err(failed(error)),
+        };
+    }
+    let report = Report::default();
+    let sent = send(mirror, tip, &format!(":{target}"), Some(tip), &report);
+    result(mirror, sent, branch, (Some(tip), None), &report)
+}
+
+/// Returns the result of a push that moves a branch from one tip to another one.
+fn result(
+    mirror: &mut Mirror,
+    sent: Result<(), SendError>,
+    branch: &str,
+    (from, to): (Option<Oid>, Option<Oid>),
+    report: &Report,
+) -> Result<Pushed, GitError> {
     let status = report.status.borrow_mut().take();
     match (sent, status) {
         (_, _) if report.moved.get() => Ok(Pushed::Lost),
@@ -59,10 +101,10 @@ pub(super) fn push(
         (Err(SendError::Failed(error)), _) => Err(error),
         (Ok(()), Some(None)) => Ok(Pushed::Done),
         // Without a status of the ref, the result is unknown: read the ref from the remote.
-        (Ok(()), None) if tip(mirror, branch)? == Some(commit) => Ok(Pushed::Done),
+        (Ok(()), None) if tip(mirror, branch)? == to => Ok(Pushed::Done),
         (Ok(()), status) => {
             // The server reports a lost race in the same way as a rejection by a hook.
-            if tip(mirror, branch)? != base {
+            if tip(mirror, branch)? != from {
                 return Ok(Pushed::Lost);
             }
             let status = status
@@ -89,7 +131,7 @@ fn push_local(
 ) -> Result<Pushed, GitError> {
     let incoming = format!("refs/opsy/incoming/{commit}");
     let report = Report::default();
-    match send(mirror, commit, &incoming, None, &report) {
+    match send(mirror, commit, &format!("{OUTGOING}:{incoming}"), None, &report) {
         Err(SendError::Failed(error)) if !report.moved.get() => return Err(error),
         // The ref exists now: it was pushed, or a process was killed after it had pushed it.
         _ => {}
@@ -115,11 +157,11 @@ fn push_local(
     }
 }
 
-/// Sends a commit to a ref of the remote, which must be at `base`.
+/// Moves or deletes a ref of the remote, which must be at `base`. `OUTGOING` is the commit.
 fn send(
     mirror: &mut Mirror,
     commit: Oid,
-    target: &str,
+    refspec: &str,
     base: Option<Oid>,
     report: &Report,
 ) -> Result<(), SendError> {
@@ -136,7 +178,7 @@ fn send(
     let mut remote = repo.remote_anonymous(url).map_err(failed)?;
     let mut push = PushOptions::new();
     push.remote_callbacks(push_callbacks(&auth, report, base)).proxy_options(proxy(&options));
-    remote.push(&[format!("{OUTGOING}:{target}")], Some(&mut push)).map_err(failed)
+    remote.push(&[refspec], Some(&mut push)).map_err(failed)
 }
 
 /// Returns the callbacks for a push, which fill the report.

@@ -151,12 +151,18 @@ impl TreeChange {
     }
 
     /// Returns the tree that results from `base`, or `None` if it is empty. Paths that the change does not name keep
-    /// their content. A directory in place of a file or link is an error.
+    /// their content, and executable files stay executable. A directory in place of a file or link is an error.
     pub fn apply(&self, repo: &Repository, base: Option<&Tree<'_>>) -> Result<Option<Oid>, git2::Error> {
         let mut builder = repo.treebuilder(base)?;
         for (name, blob) in &self.files {
             match blob {
-                Some(blob) => drop(builder.insert(name, *blob, FileMode::Blob.into())?),
+                Some(blob) => {
+                    let executable = i32::from(FileMode::BlobExecutable);
+                    let is_executable =
+                        builder.get(name)?.is_some_and(|entry| entry.filemode() == executable);
+                    let mode = if is_executable { executable } else { FileMode::Blob.into() };
+                    drop(builder.insert(name, *blob, mode)?);
+                }
                 None if builder.get(name)?.is_some() => builder.remove(name)?,
                 None => {}
             }

@@ -92,6 +92,7 @@ fn value(node: &Node, schema: &Json, place: Place<'_>, line: usize, found: &mut 
         }
         (Some(due), Value::Scalar(scalar)) => {
             let severity = mismatch(due, scalar).or_else(|| out_of_bounds(schema, scalar));
+            let severity = severity.or_else(|| not_one_of(schema, scalar));
             if let Some((severity, words)) = severity {
                 found.push(Finding::new(line, at(&words), severity));
             }
@@ -170,6 +171,12 @@ fn mismatch(due: &str, scalar: &Scalar) -> Option<(Severity, String)> {
         (due, Json::Null) => error(format!("must be {}, but is empty", spoken(due))),
         (due, _) => error(format!("must be {}, but is `{raw}`", spoken(due))),
     }
+}
+
+fn not_one_of(schema: &Json, scalar: &Scalar) -> Option<(Severity, String)> {
+    let values = schema["enum"].as_array().filter(|values| !values.contains(&scalar.json))?;
+    let names: Vec<&str> = values.iter().filter_map(Json::as_str).collect();
+    Some((Severity::Error, format!("{:?} must be one of {}", scalar.raw, names.join(", "))))
 }
 
 fn out_of_bounds(schema: &Json, scalar: &Scalar) -> Option<(Severity, String)> {

@@ -1,7 +1,7 @@
 //! Manifests. Pure: turns the bytes of a commit into documents and problems, and status into files.
 //!
-//! `read` turns YAML into documents with the line of every field, `check` validates them strictly, and `write` renders
-//! status files and `amis.json`.
+//! `read` turns YAML into documents with the line of every field, `check` validates them strictly, `write` renders
+//! status files and `amis.json`, and `setters` edits values in files of other tools.
 
 mod check;
 mod content;
@@ -11,6 +11,7 @@ pub mod edit;
 mod file;
 mod neighbours;
 mod read;
+pub mod setters;
 mod settings;
 pub mod write;
 mod yaml;

@@ -8,12 +8,14 @@ use serde_json::Value as Json;
 use crate::api::checks::{Problem, Problems, escapes_root, is_label, written};
 use crate::api::ids::Owner;
 use crate::api::notifier::{self, Notifier};
+use crate::api::paths;
 use crate::api::schema;
-use crate::settings::RepoSettings;
+use crate::settings::{RepoSettings, SetterSettings};
 
 use super::Severity;
 use super::check::notes::{Note, Notes};
 use super::check::{self, Finding};
+use super::setters::Reference;
 use super::yaml;
 
 /// Number of digits of an AWS account ID.
@@ -122,6 +124,9 @@ fn rules(settings: &RepoSettings) -> Vec<Problem> {
         }
         one_line(&mut rules, "publish.commitSuffix", &publish.commit_suffix);
     }
+    if let Some(setters) = &settings.setters {
+        setter_rules(&mut rules, settings, setters);
+    }
     if let Some(author) = &settings.author {
         one_line(&mut rules, "author.name", &author.name);
         one_line(&mut rules, "author.email", &author.email);
@@ -135,6 +140,30 @@ fn rules(settings: &RepoSettings) -> Vec<Problem> {
         );
     }
     rules.0
+}
+
+fn setter_rules(rules: &mut Problems, settings: &RepoSettings, setters: &SetterSettings) {
+    if settings.publish.as_ref().is_some_and(|publish| publish.branch.is_some()) {
+        rules.add(
+            "setters",
+            "edit files of the branch that Opsy reads, so publish.branch cannot be set: remove one",
+        );
+    }
+    rules.globs("setters.paths", setters.paths.as_deref().unwrap_or_default());
+    for (index, setter) in setters.json.iter().flatten().enumerate() {
+        let at = |field: &str| format!("setters.json[{index}].{field}");
+        if paths::plain(&setter.path).as_ref() != Some(&setter.path) || !setter.path.ends_with(".json") {
+            let words = "is not the path of a JSON file: write it relative to the repository's root";
+            rules.add(at("path"), format!("{:?} {words}", setter.path));
+        }
+        if !setter.pointer.starts_with('/') {
+            let words = "is not a JSON pointer: it must start with /, as in /eks/ami_id";
+            rules.add(at("pointer"), format!("{:?} {words}", setter.pointer));
+        }
+        if let Err(why) = Reference::parse(&setter.value, settings.namespace()) {
+            rules.add(at("value"), why);
+        }
+    }
 }
 
 /// Returns what is wrong with the notifier and the digest.

@@ -11,7 +11,8 @@ use serde_saphyr::granit_parser::{self as granit, Event, ScalarStyle, Span, StrI
 
 mod scalar;
 
-use scalar::{kind_of, resolve};
+use scalar::kind_of;
+pub(super) use scalar::resolve;
 
 /// Maximum nesting of lists and maps. The deepest real manifest has 8 levels, and the recursion stays shallow.
 const MAX_DEPTH: usize = 48;

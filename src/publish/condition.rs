@@ -10,7 +10,7 @@ impl Publishing {
         match self {
             Self::Idle | Self::Off | Self::Done { .. } => None,
             Self::Rejected { message, .. } => Some((reasons::PUSH_REFUSED, message)),
-            Self::Failed { message, .. } => Some((reasons::PUSH_FAILED, message)),
+            Self::Failed { reason, message, .. } => Some((*reason, message)),
         }
     }
 }
@@ -27,8 +27,11 @@ mod tests {
         let since = Timestamp::UNIX_EPOCH;
         let refused = Publishing::Rejected { message: "protected branch".to_owned(), since };
         assert_eq!(refused.failure(), Some(("PushRefused", "protected branch")));
-        let failed = Publishing::Failed { class: Class::TRANSIENT, message: "away".to_owned(), since };
-        assert_eq!(failed.failure(), Some(("PushFailed", "away")));
+        for reason in [reasons::PUSH_FAILED, reasons::PULL_REQUEST_FAILED, reasons::BRANCH_NOT_OWN] {
+            let (class, message) = (Class::TRANSIENT, "away".to_owned());
+            let failed = Publishing::Failed { reason, class, message, since };
+            assert_eq!(failed.failure(), Some((reason, "away")));
+        }
         let commit = CommitId::parse("a".repeat(40)).expect("an id");
         let pushed = Publishing::Done { commit: Some(commit) };
         for good in [Publishing::Idle, Publishing::Off, Publishing::Done { commit: None }, pushed] {

@@ -4,26 +4,36 @@
 use std::collections::HashSet;
 
 use super::Rendered;
+use crate::api::Owner;
+use crate::git::proposal_branch::OWNER_TRAILER;
 
 /// Maximum length of a subject: longer ones are cut, as most tools would.
 const SUBJECT_LIMIT: usize = 100;
 /// Maximum number of objects that a body lists.
 const BODY_LINES: usize = 50;
 
-/// The message for the files that differ.
-pub(super) fn compose(changed: &[&Rendered], suffix: Option<&str>) -> String {
-    let mut message = one_line(&subject(changed));
-    if message.chars().count() > SUBJECT_LIMIT {
-        message = message.chars().take(SUBJECT_LIMIT - 1).chain(['…']).collect();
-    }
+/// The message for the files that differ. The last trailer names the owner, if there is one.
+pub(super) fn compose(changed: &[&Rendered], suffix: Option<&str>, owner: Option<&Owner>) -> String {
+    let mut message = title(changed);
     if let Some(suffix) = suffix.map(one_line).filter(|suffix| !suffix.is_empty()) {
         message = format!("{message} {suffix}");
     }
-    for part in [body(changed), trailers(changed)].iter().filter(|part| !part.is_empty()) {
+    let owner = owner.map(|owner| format!("{OWNER_TRAILER}: {owner}"));
+    let trailers = trailers(changed).into_iter().chain(owner).collect();
+    for part in [body(changed), trailers].iter().filter(|part| !part.is_empty()) {
         message.push_str("\n\n");
         message.push_str(&part.join("\n"));
     }
     message + "\n"
+}
+
+/// The subject, within its maximum length.
+pub(super) fn title(changed: &[&Rendered]) -> String {
+    let subject = one_line(&subject(changed));
+    match subject.chars().count() > SUBJECT_LIMIT {
+        true => subject.chars().take(SUBJECT_LIMIT - 1).chain(['…']).collect(),
+        false => subject,
+    }
 }
 
 fn subject(changed: &[&Rendered]) -> String {
@@ -77,7 +87,7 @@ fn trailers(changed: &[&Rendered]) -> Vec<String> {
 }
 
 /// Joins a string into one line: a line break in it could start a separate trailer.
-fn one_line(text: &str) -> String {
+pub(super) fn one_line(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
@@ -117,7 +127,7 @@ mod tests {
             &[("Opsy-Image", "ami-0123456789abcdef0"), ("Opsy-Base-Image", "ami-0fedcba9876543210")],
         );
         assert_eq!(
-            compose(&[&amis(), &built], Some("[skip ci]")),
+            compose(&[&amis(), &built], Some("[skip ci]"), None),
             "opsy: eks-node built ami-0123456789abcdef0 [skip ci]\n\n\
              Opsy-Resource: PackerBuilder/default/eks-node\n\
              Opsy-Image: ami-0123456789abcdef0\n\
@@ -130,29 +140,37 @@ mod tests {
         let (a, b) = (file("a", Some("a built x"), &[]), file("b", None, &[]));
         let c = file("c", Some("c rolled to x"), &[("Opsy-Image", "x")]);
         assert_eq!(
-            compose(&[&a, &b, &c], None),
+            compose(&[&a, &b, &c], None, None),
             "opsy: update status of 3 objects\n\n- a: a built x\n- b\n- c: c rolled to x\n\n\
              Opsy-Resource: a\nOpsy-Resource: b\nOpsy-Resource: c\nOpsy-Image: x\n"
         );
-        assert_eq!(compose(&[&amis(), &b], None), "opsy: update status of b\n\nOpsy-Resource: b\n");
-        assert_eq!(compose(&[&amis()], None), "opsy: update amis.json\n");
+        assert_eq!(compose(&[&amis(), &b], None, None), "opsy: update status of b\n\nOpsy-Resource: b\n");
+        assert_eq!(compose(&[&amis()], None, None), "opsy: update amis.json\n");
+    }
+
+    #[test]
+    fn commits_of_a_pull_request_name_the_owner() {
+        let owner = Owner::parse("team-a").expect("an owner");
+        let message = compose(&[&file("a", None, &[])], Some("[skip ci]"), Some(&owner));
+        assert_eq!(message, "opsy: update status of a [skip ci]\n\nOpsy-Resource: a\nOpsy-Owner: team-a\n");
+        assert_eq!(compose(&[], None, Some(&owner)), "opsy: update 0 files\n\nOpsy-Owner: team-a\n");
     }
 
     #[test]
     fn no_text_starts_a_line_of_its_own() {
         let sly =
             file("a", Some("built\n\nOpsy-Image: ami-of-somebody"), &[("Opsy-Build", "1\nOpsy-Image: 2")]);
-        let message = compose(&[&sly], Some("\n\n"));
+        let message = compose(&[&sly], Some("\n\n"), None);
         assert_eq!(message.lines().filter(|line| line.starts_with("Opsy-Image")).count(), 0, "{message}");
     }
 
     #[test]
     fn long_subjects_and_lists_are_cut() {
         let long = file("a", Some(&"word ".repeat(60)), &[]);
-        let message = compose(&[&long], None);
+        let message = compose(&[&long], None, None);
         assert_eq!(message.lines().next().map(|line| line.chars().count()), Some(SUBJECT_LIMIT));
         let many: Vec<_> = (0..60).map(|n| file(&format!("o{n}"), None, &[])).collect();
         let many: Vec<_> = many.iter().collect();
-        assert!(compose(&many, None).contains("- o49\n- and 10 more\n"));
+        assert!(compose(&many, None, None).contains("- o49\n- and 10 more\n"));
     }
 }

@@ -44,12 +44,12 @@ pub fn record_conditions(list: &mut Vec<Condition>, judged: Vec<Judgement>, now:
 }
 
 /// Records that publishing fails. A refusal of the server stays recorded while the server is unavailable, because that
-/// does not resolve it.
+/// does not resolve it. The other reasons mean that the server accepted a push, or that none was needed.
 fn set_unpublished(list: &mut Vec<Condition>, reason: &str, message: &str, now: Timestamp) {
     let is_refusal = |found: &Condition| {
         found.r#type == PUBLISHED && found.reason.as_deref() == Some(reasons::PUSH_REFUSED)
     };
-    if reason == reasons::PUSH_REFUSED || !list.iter().any(is_refusal) {
+    if reason != reasons::PUSH_FAILED || !list.iter().any(is_refusal) {
         conditions::set(list, PUBLISHED, "False", reason, message, None, now);
     }
 }
@@ -114,6 +114,8 @@ mod tests {
         record_conditions(&mut list, unpublished("PushRefused"), at(2));
         record_conditions(&mut list, unpublished("PushFailed"), at(3));
         assert_eq!(reason(&list), "PushRefused");
+        record_conditions(&mut list, unpublished("PullRequestFailed"), at(3));
+        assert_eq!(reason(&list), "PullRequestFailed", "the push was accepted");
         record_conditions(&mut list, vec![(PUBLISHED, None)], at(4));
         assert_eq!(list, []);
     }

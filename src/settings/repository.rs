@@ -32,6 +32,9 @@ pub struct RepoSettings {
     /// How status files are committed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub publish: Option<PublishSettings>,
+    /// Values in other files of the repository that Opsy keeps equal to the active images.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub setters: Option<SetterSettings>,
     /// Author of Opsy's commits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub author: Option<AuthorSettings>,
@@ -85,6 +88,10 @@ pub struct PublishSettings {
     /// If false, nothing is committed. Default true.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub enabled: Option<bool>,
+    /// How status files reach the branch: by a commit (Commit), or by a pull request that people merge (PullRequest), for
+    /// a protected branch. Default Commit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mode: Option<PublishMode>,
     /// If false, status files and commits do not contain the error lines and the output of builds. The status of the
     /// object and notifications still contain them. Default true.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -98,6 +105,42 @@ pub struct PublishSettings {
     /// Time without a change of status before a batch is committed. Default 2s.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quiet_period: Option<String>,
+}
+
+/// How status files reach their branch.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub enum PublishMode {
+    #[default]
+    Commit,
+    PullRequest,
+}
+
+/// Values in other files of the repository that Opsy keeps equal to the active images. They are committed together with the
+/// status files.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SetterSettings {
+    /// Globs of the YAML and HCL files (.yaml, .yml, .tf, .tfvars, .hcl) that Opsy may edit, relative to the root of the
+    /// repository. The value before the comment `# {"$opsy": "<namespace>/<builder>:<region>:<architecture>"}` becomes
+    /// the ID of the active image. Default none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub paths: Option<Vec<String>>,
+    /// Values in JSON files, which cannot contain comments.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub json: Option<Vec<JsonSetter>>,
+}
+
+/// A value in a JSON file.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct JsonSetter {
+    /// File, relative to the root of the repository.
+    pub path: String,
+    /// JSON pointer to the value, such as `/eks/ami_id`.
+    pub pointer: String,
+    /// `<namespace>/<builder>:<region>:<architecture>` for the ID of the active image, with `:name` behind it for its
+    /// name, or `:build` for the ID of its build.
+    pub value: String,
 }
 
 /// Author of Opsy's commits.

@@ -68,7 +68,7 @@ annotations: {{- toYaml . | nindent 2 }}
 {{/* The Secrets that the agent itself uses, which no build receives: those that its pod names, and those that it reads to
      send notifications. */}}
 {{- define "opsy.ownSecrets" -}}
-{{- $own := concat (list .Values.repo.credentials.secret .Values.repo.signing.secret .Values.webhook.secret) .Values.ownSecrets .Values.notifications.secrets -}}
+{{- $own := concat (list .Values.repo.credentials.secret .Values.repo.signing.secret .Values.repo.pullRequests.secret .Values.webhook.secret) .Values.ownSecrets .Values.notifications.secrets -}}
 {{- range .Values.env -}}
 {{- $own = append $own (dig "valueFrom" "secretKeyRef" "name" "" .) -}}
 {{- end -}}

@@ -1,9 +1,11 @@
 //! Pull requests of the emulated GitHub, GitLab and Gitea: the one comment, commit statuses, and pull requests by Opsy.
 //! Tests assert on what the forge holds afterwards, and on the requests that it received.
 
+mod agents;
 mod comments;
 mod environments;
 mod limits;
+mod proposals;
 mod pull_requests;
 mod races;
 mod refusals;
@@ -86,6 +88,15 @@ impl Bed {
     }
 }
 
+/// A client of a repository at this API.
+fn client(kind: Kind, api: &str, repository: &str, token: &str, author: Option<&str>) -> Client {
+    let api = Address::parse(api, false).expect("an address");
+    let place = Place::new(kind, api, repository).expect("a repository");
+    let token = Token::new(token, "FORGE_TOKEN").expect("a token");
+    let author = author.map(str::to_owned);
+    Client::new(&Network::default(), place, token, author, Timestamp::now).expect("a client")
+}
+
 impl Pull<'_> {
     pub fn name(&self) -> &'static str {
         self.kind.name()
@@ -118,11 +129,7 @@ impl Pull<'_> {
     }
 
     pub fn client_of(&self, token: &str, author: Option<&str>) -> Client {
-        let api = Address::parse(&self.api(), false).expect("an address");
-        let place = Place::new(self.kind, api, &self.repository).expect("a repository");
-        let token = Token::new(token, "FORGE_TOKEN").expect("a token");
-        let author = author.map(str::to_owned);
-        Client::new(&Network::default(), place, token, author, Timestamp::now).expect("a client")
+        client(self.kind, &self.api(), &self.repository, token, author)
     }
 
     /// A plan of this commit.

@@ -48,13 +48,28 @@ fn settings_are_read_strictly() {
             "opsy.yaml:2: limits.concurrentBuilds: 0 would never start a build; suspend builders instead",
         ),
         ("author:\n  name: \"a\\nb\"\n", "opsy.yaml:2: author.name: must be one line without < and >"),
+        (
+            "publish:\n  mode: Pull\n",
+            "opsy.yaml:2: publish.mode: \"Pull\" must be one of Commit, PullRequest",
+        ),
+        (
+            "setters:\n  paths: ['a/**']\npublish: {branch: x}\n",
+            "opsy.yaml:1: setters: edit files of the branch that Opsy reads, so publish.branch cannot be set: remove one",
+        ),
+        ("setters:\n  paths: ['a[']\n", "opsy.yaml:2: setters.paths[0]: \"a[\" is not a valid glob"),
+        (
+            "setters:\n  json:\n  - {path: ../a.json, pointer: a, value: b}\n",
+            "opsy.yaml:3: setters.json[0].path: \"../a.json\" is not the path of a JSON file: write it relative to the repository's root",
+        ),
         ("a: 1\n---\nb: 1\n", "opsy.yaml:3: contains a second document; settings must be a single document"),
         ("[]\n", "opsy.yaml:1: must be a map, but is a list"),
     ] {
         let set = read(&[("opsy.yaml", text), ("a.yaml", REFRESHER)]);
-        assert_eq!(lines(&set)[0], message, "{text}");
+        assert!(lines(&set)[0].starts_with(message), "{text}: {:?}", lines(&set));
         assert!(set.documents.is_empty(), "nothing is trusted while the owner is unknown");
     }
+    let json = "setters: {json: [{path: ../a.json, pointer: a, value: b}]}\n";
+    assert_eq!(lines(&read(&[("opsy.yaml", json)])).len(), 3, "path, pointer and value");
     let good = read(&[("opsy.yaml", "agentID: team-a\nstatusPath: out\n"), ("out/x.yaml", "[")]);
     assert_eq!((good.settings.agent_id.as_deref(), good.problems.len()), (Some("team-a"), 0));
 }

@@ -90,6 +90,7 @@ class Application:
             return Reply.words("not found\n", 404, error="no such path")
         try:
             with self.lock:
+                self.world.read_branches()
                 reply = PARTS[prefix].call(self.world, request, request.path[7:])
         except Refused as refused:
             reply = refused.reply

@@ -9,6 +9,8 @@ from .world import DEFAULT_USER, Pull, Token
 
 
 def control(app, request: Request) -> Reply:
+    with app.lock:
+        app.world.read_branches()
     return call_route(app, request, ROUTES, Reply.json, (ValueError, TypeError))
 
 
@@ -17,8 +19,10 @@ def info(app, asked: dict) -> dict:
 
 
 def add_repository(app, asked: dict) -> dict:
-    """Create a repository with the branch main: `repository` (owner/name)."""
+    """Create a repository with the branch main: `repository` (owner/name), `git` (a bare repository with its branches)."""
     repository = app.world.repository(asked["repository"])
+    repository.git = asked.get("git")
+    repository.read_branches()
     return {"id": repository.id, "branches": repository.branches}
 
 

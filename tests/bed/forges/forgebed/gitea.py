@@ -180,7 +180,7 @@ def show_user(world: World, name: str) -> dict:
 def show_branch(world: World, path: str, branch: str) -> dict:
     source = world.repositories[path]
     repo = {"id": source.id, "full_name": path}
-    head = {"label": branch, "ref": branch, "sha": source.branches[branch]}
+    head = {"label": branch, "ref": branch, "sha": source.heads[branch]}
     return head | {"repo_id": source.id, "repo": repo}
 
 
@@ -196,7 +196,7 @@ def show_pull(world: World, repository: Repository, pull: Pull) -> dict:
         "html_url": f"{world.url}/{repository.path}/pulls/{pull.number}",
         "head": show_branch(world, pull.source, pull.branch),
         "base": show_branch(world, repository.path, pull.base),
-        "merge_base": repository.branches[pull.base],
+        "merge_base": repository.heads[pull.base],
         "created_at": pull.created,
         "updated_at": pull.updated,
     }

@@ -250,7 +250,7 @@ def show_branch(world: World, path: str, branch: str, base: Repository) -> dict:
     return {
         "label": f"{path.split('/')[0]}:{branch}",
         "ref": branch,
-        "sha": source.branches[branch],
+        "sha": source.heads[branch],
         "repo": repo,
     }
 

@@ -247,7 +247,7 @@ def show_user(world: World, name: str) -> dict:
 
 
 def show_pull(world: World, repository: Repository, pull: Pull) -> dict:
-    base, head = repository.branches[pull.base], world.head(pull)
+    base, head = repository.heads[pull.base], world.head(pull)
     return {
         "id": repository.id * 1000 + pull.number,
         "iid": pull.number,

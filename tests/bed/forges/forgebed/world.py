@@ -1,12 +1,15 @@
 """The state of the emulated forges: repositories with branches, pull requests, comments and statuses; users and tokens.
 
-All three APIs show the same state. A branch is a name and the ID of its head; there are no Git objects.
+All three APIs show the same state. A branch is a name and the ID of its head; there are no Git objects. The branches of a
+repository can be those of a Git directory.
 """
 
 import hashlib
 import itertools
+import subprocess
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
 
 import bedkit.settings
 from bedkit.clock import Clock
@@ -97,10 +100,25 @@ class Repository:
     id: int
     path: str
     branches: dict[str, str] = field(default_factory=dict)
+    # the last heads of all branches, also of those that were deleted
+    heads: dict[str, str] = field(default_factory=dict)
+    # the directory of a bare repository that has the branches
+    git: str | None = None
     # every commit that was ever the head of a branch
     commits: set[str] = field(default_factory=set)
     pulls: dict[int, Pull] = field(default_factory=dict)
     statuses: list[Status] = field(default_factory=list)
+
+    def read_branches(self) -> None:
+        """Read the branches from the Git directory, if there is one. After it was removed, they stay as they were."""
+        if self.git is None or not Path(self.git).is_dir():
+            return
+        command = ["git", "--git-dir", self.git, "for-each-ref", "refs/heads"]
+        command.append("--format=%(refname:lstrip=2) %(objectname)")
+        lines = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
+        self.branches = dict(line.split(" ") for line in lines)
+        self.heads |= self.branches
+        self.commits |= set(self.branches.values())
 
 
 class World:
@@ -133,16 +151,20 @@ class World:
             self.push(path, "main")
         return self.repositories[path]
 
+    def read_branches(self) -> None:
+        for repository in self.repositories.values():
+            repository.read_branches()
+
     def push(self, path: str, branch: str, sha: str | None = None) -> str:
         """Set the head of a branch, by default to a new commit, and return it."""
         repository = self.repository(path)
         head = sha or hashlib.sha1(f"{path} {branch} {self.next_id()}".encode()).hexdigest()
-        repository.branches[branch] = head
+        repository.branches[branch] = repository.heads[branch] = head
         repository.commits.add(head)
         return head
 
     def head(self, pull: Pull) -> str:
-        return self.repositories[pull.source].branches[pull.branch]
+        return self.repositories[pull.source].heads[pull.branch]
 
     def knows(self, repository: Repository, sha: str) -> bool:
         """Return whether a commit can be found in a repository, which includes the heads of its pull requests."""

@@ -1,5 +1,6 @@
 """What is the same for all three forges, in the shape of each."""
 
+import subprocess
 import urllib.error
 
 import pytest
@@ -16,6 +17,26 @@ def test_a_pull_request_shows_its_branches_and_a_push_moves_its_head(forge):
     assert heads[0] != heads[1] == pushed
     branch = second["source_branch"] if forge.is_gitlab else second["head"]["ref"]
     assert (branch, second["state"]) == ("change", "opened" if forge.is_gitlab else "open")
+
+
+def test_branches_can_be_those_of_a_git_directory(forge, tmp_path):
+    def git(*arguments):
+        command = ["git", "-c", "user.name=a", "-c", "user.email=a@b.invalid", "-C", tmp_path, *arguments]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+    git("init", "--quiet", "--bare", "--initial-branch=main")
+    empty = git("hash-object", "-t", "tree", "-w", "/dev/null")
+    commits = [git("commit-tree", "-m", text, empty) for text in ("one", "two")]
+    git("update-ref", "refs/heads/main", commits[0])
+    git("update-ref", "refs/heads/change", commits[1])
+    forge.bed.control("POST", "repository", repository=REPOSITORY, git=str(tmp_path))
+    heads = []
+    for _ in range(2):
+        shown = forge.call("GET", forge.pull).json
+        heads.append(shown["sha"] if forge.is_gitlab else shown["head"]["sha"])
+        git("update-ref", "-d", "refs/heads/change")
+    assert heads == [commits[1]] * 2
+    assert forge.bed.control("GET", f"state?repository={REPOSITORY}")["branches"] == {"main": commits[0]}
 
 
 def test_a_fork_is_another_repository(forge):

@@ -1,0 +1,466 @@
+//! Publishing by pull request: a real Git server, and the emulated forges, which show its branches. Tests assert on what
+//! Git and the forge hold afterwards.
+
+use std::sync::{Arc, Mutex};
+
+use futures::FutureExt as _;
+use jiff::Timestamp;
+use opsy::api::{CommitId, Owner, reasons};
+use opsy::forge::Kind;
+use opsy::git::Handle;
+use opsy::git::commit::Edit;
+use opsy::manifest::setters::{Found, Reference};
+use opsy::publish::{Batch, Content, Publish, Publisher, Publishing, Rendered};
+use opsy::settings::RepoSettings;
+use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
+
+use super::{Bed, Pull};
+use crate::git::bed::{Bed as GitServer, DEADLINE, Remote};
+
+const BRANCH: &str = "opsy/team-a/main";
+const PULL_REQUEST: &str = r#"{"publish": {"mode": "PullRequest"}}"#;
+
+/// Lets a hook move other branches while a push is in progress.
+const UNLOCK: &str = "unset GIT_QUARANTINE_PATH GIT_OBJECT_DIRECTORY GIT_ALTERNATE_OBJECT_DIRECTORIES";
+
+/// What the publisher publishes.
+#[derive(Default)]
+struct Files {
+    batch: Mutex<Batch>,
+    commit: Mutex<Option<CommitId>>,
+    ami: Mutex<String>,
+}
+
+impl Content for Files {
+    fn render(&self) -> Batch {
+        self.batch.lock().expect("not poisoned").clone()
+    }
+    fn published(&self) {}
+    fn forget(&self) {}
+    fn owner(&self) -> Option<Owner> {
+        Some(Owner::parse("team-a").expect("an owner"))
+    }
+    fn commit(&self) -> Option<CommitId> {
+        self.commit.lock().expect("not poisoned").clone()
+    }
+    fn find(&self, reference: &Reference) -> Found {
+        match reference.builder.name.as_str() {
+            "node" => Found::Value(self.ami.lock().expect("not poisoned").clone()),
+            _ => reference.find(None),
+        }
+    }
+    fn refusal(&self, path: &str) -> Option<String> {
+        path.starts_with("packer/").then(|| "is an input of PackerBuilder/default/node".to_owned())
+    }
+}
+
+/// One repository on a Git server and on a forge, and a publisher.
+struct World<'a> {
+    server: GitServer,
+    git: Handle,
+    pull: Pull<'a>,
+    files: Arc<Files>,
+    publisher: Publisher,
+    stop: CancellationToken,
+}
+
+impl Drop for World<'_> {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+impl<'a> World<'a> {
+    async fn new(bed: &'a Bed, kind: Kind, settings: &str) -> Self {
+        let server = GitServer::start();
+        server.remote().commit("main", &[("a.yaml", Some("1"))]);
+        let repository = format!("platform/{}", kind.name().to_lowercase());
+        let git = server.remote().path().to_owned();
+        bed.control("repository", json!({ "repository": repository, "git": git }));
+        let pull = Pull { bed, kind, repository, number: 0, head: String::new() };
+        let (api, handle) = (pull.api(), server.handle());
+        handle.fetch().await.expect("a tip");
+        let settings: RepoSettings = serde_json::from_str(settings).expect("settings");
+        let files = Arc::new(Files::default());
+        let known = Arc::new(move || Some(settings.clone()));
+        let (publish, publisher) = Publish::new(handle.clone(), known, files.clone(), Timestamp::now);
+        let repository = pull.repository.clone();
+        let publish = publish.with_forge(Arc::new(move || {
+            let client = super::client(kind, &api, &repository, super::TOKEN, None);
+            async { Ok(client) }.boxed()
+        }));
+        let stop = CancellationToken::new();
+        tokio::spawn(publish.run(stop.clone()));
+        Self { server, git: handle, pull, files, publisher, stop }
+    }
+
+    fn name(&self) -> &'static str {
+        self.pull.name()
+    }
+
+    fn remote(&self) -> Remote {
+        self.server.remote()
+    }
+
+    /// Sets the content of one object's file; `None` while work on it is in progress.
+    fn put(&self, object: &str, text: Option<&str>) {
+        let mut batch = self.files.batch.lock().expect("not poisoned");
+        batch.files.retain(|file| file.resource.as_deref() != Some(object));
+        batch.is_incomplete = text.is_none();
+        batch.files.extend(text.map(|text| Rendered {
+            path: format!("{object}.yaml"),
+            edit: Edit::Put(text.as_bytes().to_vec()),
+            resource: Some(object.to_owned()),
+            summary: Some(format!("{object} is {text}")),
+            trailers: Vec::new(),
+            version: None,
+        }));
+    }
+
+    async fn flush(&self) -> Publishing {
+        self.publisher.flush(DEADLINE).await.expect("in time")
+    }
+
+    async fn publish(&self) {
+        let state = self.flush().await;
+        assert!(matches!(state, Publishing::Done { .. }), "{}: {state:?}", self.name());
+    }
+
+    async fn failure(&self) -> (String, String) {
+        let state = self.flush().await;
+        let (reason, message) = state.failure().unwrap_or_else(|| panic!("{}: {state:?}", self.name()));
+        (reason.to_owned(), message.to_owned())
+    }
+
+    /// A person commits to the target, and the agent fetches it.
+    async fn commit(&self, files: &[(&str, Option<&str>)]) {
+        self.remote().commit("main", files);
+        self.git.fetch().await.expect("a tip");
+    }
+
+    /// The pull requests: state and title.
+    fn pulls(&self) -> Vec<Value> {
+        let state = self.pull.state();
+        let pulls = state["pulls"].as_array().expect("a list").iter();
+        pulls.map(|pull| json!([pull["state"], pull["title"], pull["base"]])).collect()
+    }
+
+    fn close_by_hand(&self, number: u64, is_merged: bool) {
+        let change = json!({ "number": number, "state": "closed", "merged": is_merged });
+        self.pull.control("change-pull", change);
+    }
+
+    fn proposed(&self, file: &str) -> Option<String> {
+        self.remote().file(BRANCH, file)
+    }
+
+    /// Loads the tip of the target, with the files of setters.
+    async fn load(&self) {
+        let tip = self.git.fetch().await.expect("a tip");
+        *self.files.commit.lock().expect("not poisoned") = Some(tip.commit);
+    }
+
+    fn set_ami(&self, ami: &str) {
+        ami.clone_into(&mut self.files.ami.lock().expect("not poisoned"));
+    }
+}
+
+const KINDS: [Kind; 3] = [Kind::GitHub, Kind::GitLab, Kind::Gitea];
+
+#[tokio::test]
+async fn one_pull_request_is_opened_updated_rebuilt_and_closed() {
+    let bed = Bed::start();
+    for kind in KINDS {
+        let world = World::new(&bed, kind, PULL_REQUEST).await;
+        world.put("one", Some("built"));
+        world.publish().await;
+        assert_eq!(world.pulls(), [json!(["open", "opsy: one is built", "main"])], "{}", world.name());
+        assert_eq!(world.proposed("status/one.yaml").as_deref(), Some("built"));
+        assert_eq!(world.remote().log("main"), ["by hand"], "the target is left to people");
+        let text = world.pull.shown(1)["body"].as_str().expect("a text").to_owned();
+        assert!(text.contains("- `one`: `one is built`\n"), "{}: {text}", world.name());
+        assert!(world.remote().message(BRANCH).ends_with("Opsy-Resource: one\nOpsy-Owner: team-a\n"));
+
+        bed.requests();
+        world.server.journal();
+        world.put("two", Some("new"));
+        world.publish().await;
+        let title = "opsy: update status of 2 objects";
+        assert_eq!(world.pulls(), [json!(["open", title, "main"])], "{}", world.name());
+        assert_eq!(world.remote().log(BRANCH), ["opsy: two is new", "opsy: one is built", "by hand"]);
+
+        world.commit(&[("README.md", Some("news"))]).await;
+        world.publish().await;
+        assert_eq!(world.remote().log(BRANCH), [title, "by hand", "by hand"], "{}", world.name());
+        assert_eq!(world.proposed("README.md").as_deref(), Some("news"));
+        assert_eq!(world.pulls(), [json!(["open", title, "main"])], "{}", world.name());
+
+        world.commit(&[("status/one.yaml", Some("built")), ("status/two.yaml", Some("new"))]).await;
+        world.publish().await;
+        assert_eq!(world.pulls(), [json!(["closed", title, "main"])], "{}", world.name());
+        assert_eq!(world.remote().tip(BRANCH), None, "{}: its branch is deleted", world.name());
+        let comments = world.pull.shown(1)["comments"].to_string();
+        assert!(comments.contains("Nothing differs from the target branch any more"), "{comments}");
+        bed.requests();
+        world.publish().await;
+        assert_eq!(bed.requests(), [], "{}: nothing is left to ask", world.name());
+    }
+}
+
+#[tokio::test]
+async fn what_a_person_merges_is_not_proposed_again() {
+    let bed = Bed::start();
+    for kind in KINDS {
+        let world = World::new(&bed, kind, PULL_REQUEST).await;
+        // By a fast-forward.
+        world.put("one", Some("built"));
+        world.publish().await;
+        world.remote().reset("main", &world.remote().tip(BRANCH).expect("the branch"));
+        world.close_by_hand(1, true);
+        world.git.fetch().await.expect("a tip");
+        world.publish().await;
+        assert_eq!(world.pulls().len(), 1, "{}: {:?}", world.name(), world.pulls());
+        assert_eq!(world.remote().tip(BRANCH), None, "{}", world.name());
+        // By a squash: the commit of the branch is not in the target.
+        world.put("one", Some("rebuilt"));
+        world.publish().await;
+        world.close_by_hand(2, true);
+        world.commit(&[("status/one.yaml", Some("rebuilt"))]).await;
+        world.put("two", Some("built"));
+        world.publish().await;
+        let due = [("closed", "one is built"), ("closed", "one is rebuilt"), ("open", "two is built")];
+        let due = due.map(|(state, what)| json!([state, format!("opsy: {what}"), "main"]));
+        assert_eq!(world.pulls(), due, "{}", world.name());
+        let log = world.remote().log(BRANCH);
+        assert_eq!(
+            log,
+            ["opsy: two is built", "by hand", "opsy: one is built", "by hand"],
+            "{}",
+            world.name()
+        );
+    }
+}
+
+#[tokio::test]
+async fn what_a_person_closes_is_not_proposed_again() {
+    let bed = Bed::start();
+    for kind in KINDS {
+        let world = World::new(&bed, kind, PULL_REQUEST).await;
+        world.put("one", Some("built"));
+        world.publish().await;
+        world.close_by_hand(1, false);
+        world.commit(&[("README.md", Some("news"))]).await;
+        world.publish().await;
+        assert_eq!(world.pulls(), [json!(["closed", "opsy: one is built", "main"])], "{}", world.name());
+        world.put("one", Some("rebuilt"));
+        world.publish().await;
+        let due = [("closed", "built"), ("open", "rebuilt")];
+        let due = due.map(|(state, what)| json!([state, format!("opsy: one is {what}"), "main"]));
+        assert_eq!(world.pulls(), due, "{}", world.name());
+    }
+}
+
+#[tokio::test]
+async fn a_branch_with_commits_of_others_is_left_alone_and_named() {
+    let bed = Bed::start();
+    for kind in KINDS {
+        let world = World::new(&bed, kind, PULL_REQUEST).await;
+        world.put("one", Some("built"));
+        world.publish().await;
+        let theirs = world.remote().commit(BRANCH, &[("status/one.yaml", Some("mine"))]);
+        world.put("one", Some("rebuilt"));
+        world.commit(&[("README.md", Some("news"))]).await;
+        let pulls = world.pulls();
+        let (reason, message) = world.failure().await;
+        assert_eq!(reason, reasons::BRANCH_NOT_OWN, "{message}");
+        assert!(
+            message.contains(BRANCH) && message.contains(&theirs) && message.contains("Ann"),
+            "{message}"
+        );
+        assert_eq!(world.remote().tip(BRANCH), Some(theirs), "{}", world.name());
+        assert_eq!(world.pulls(), pulls, "{}", world.name());
+        // A commit of this agent that a person amended is one of that person, too.
+        let own = world.remote().repo();
+        let tip = own.revparse_single(BRANCH).expect("the branch").peel_to_commit().expect("a commit");
+        let author = git2::Signature::now("Opsy", "opsy@users.noreply.local").expect("a signature");
+        let base = tip.parent(0).and_then(|own| own.parent(0)).expect("the target");
+        let message = "opsy: one is built\n\nOpsy-Owner: team-a\n";
+        let amended =
+            own.commit(None, &author, &tip.committer(), message, &tip.tree().expect("a tree"), &[&base]);
+        world.remote().reset(BRANCH, &amended.expect("a commit").to_string());
+        assert_eq!(world.failure().await.0, reasons::BRANCH_NOT_OWN, "{}", world.name());
+        world.remote().delete(BRANCH);
+        world.publish().await;
+        assert_eq!(world.proposed("status/one.yaml").as_deref(), Some("rebuilt"), "{}", world.name());
+    }
+}
+
+#[tokio::test]
+async fn a_commit_that_is_pushed_meanwhile_is_not_replaced() {
+    let bed = Bed::start();
+    let world = World::new(&bed, Kind::Gitea, PULL_REQUEST).await;
+    world.put("one", Some("built"));
+    world.publish().await;
+    // The hook runs after the fetch and before the branch is moved: it moves the branch first.
+    world.commit(&[("README.md", Some("news"))]).await;
+    let theirs = world.remote().commit("other", &[("x", Some("y"))]);
+    world.remote().hook("pre-receive", &format!("{UNLOCK}\ngit update-ref refs/heads/{BRANCH} {theirs}"));
+    let (reason, message) = world.failure().await;
+    assert_eq!(reason, reasons::BRANCH_NOT_OWN, "{message}");
+    assert_eq!(world.remote().tip(BRANCH), Some(theirs));
+}
+
+#[tokio::test]
+async fn an_error_of_the_forge_is_reported_and_survived() {
+    let bed = Bed::start();
+    for kind in KINDS {
+        let world = World::new(&bed, kind, PULL_REQUEST).await;
+        world.put("one", Some("built"));
+        bed.control("tokens", json!({ "token": super::TOKEN, "state": "revoked" }));
+        let (reason, message) = world.failure().await;
+        assert_eq!(reason, reasons::PULL_REQUEST_FAILED, "{}: {message}", world.name());
+        assert!(message.contains("HTTP 401") && message.contains(world.name()), "{message}");
+        assert_eq!(world.proposed("status/one.yaml").as_deref(), Some("built"), "{}", world.name());
+        bed.control("tokens", json!({ "token": super::TOKEN, "state": "ok" }));
+        let tip = world.remote().tip(BRANCH);
+        world.publish().await;
+        assert_eq!(world.pulls(), [json!(["open", "opsy: one is built", "main"])], "{}", world.name());
+        assert_eq!(world.remote().tip(BRANCH), tip, "{}: what was pushed stays", world.name());
+        // The deletion fails halfway: the pull request is not left behind.
+        world.commit(&[("status/one.yaml", Some("built"))]).await;
+        bed.control("faults", json!({ "kind": "status", "status": 500, "method": "GET", "count": 3 }));
+        assert_eq!(world.failure().await.0, reasons::PULL_REQUEST_FAILED, "{}", world.name());
+        world.publish().await;
+        assert_eq!(world.pulls(), [json!(["closed", "opsy: one is built", "main"])], "{}", world.name());
+        assert_eq!(world.remote().tip(BRANCH), None, "{}", world.name());
+    }
+}
+
+#[tokio::test]
+async fn a_target_that_does_not_exist_and_a_refused_push_are_named() {
+    let bed = Bed::start();
+    let settings = r#"{"publish": {"mode": "PullRequest", "branch": "release"}}"#;
+    let world = World::new(&bed, Kind::GitHub, settings).await;
+    world.put("one", Some("built"));
+    let (reason, message) = world.failure().await;
+    assert_eq!(reason, reasons::PUSH_FAILED, "{message}");
+    assert!(message.contains("branch release does not exist"), "{message}");
+    world.remote().commit("release", &[("b", Some("1"))]);
+    world.remote().hook("pre-receive", "echo 'no branches of robots' >&2; exit 1");
+    let (reason, message) = world.failure().await;
+    assert_eq!(reason, reasons::PUSH_REFUSED, "{message}");
+    assert!(message.contains("no branches of robots"), "{message}");
+    world.remote().unhook("pre-receive");
+    world.publish().await;
+    assert_eq!(world.pulls(), [json!(["open", "opsy: one is built", "release"])]);
+    assert_eq!(world.remote().file("opsy/team-a/release", "status/one.yaml").as_deref(), Some("built"));
+}
+
+#[tokio::test]
+async fn work_in_progress_takes_nothing_out_of_the_pull_request() {
+    let bed = Bed::start();
+    let world = World::new(&bed, Kind::GitLab, PULL_REQUEST).await;
+    world.put("one", Some("built"));
+    world.put("two", Some("built"));
+    world.publish().await;
+    world.put("two", None);
+    world.commit(&[("README.md", Some("news"))]).await;
+    world.publish().await;
+    assert_eq!(world.remote().log(BRANCH).len(), 3, "it is rebuilt");
+    assert_eq!(world.proposed("status/two.yaml").as_deref(), Some("built"));
+    // The same file, changed in the target: that is where it starts from.
+    world.commit(&[("status/two.yaml", Some("by hand"))]).await;
+    world.publish().await;
+    assert_eq!(world.proposed("status/two.yaml").as_deref(), Some("by hand"));
+    assert_eq!(world.proposed("status/one.yaml").as_deref(), Some("built"));
+}
+
+const TFVARS: &str =
+    "# nodes\r\nname   = \"x\"\r\nami_id =  \"ami-1\"   # {\"$opsy\": \"node:us-east-1:x86_64\"}\r\n";
+const JSON: &str = "{\"eks\":\t{ \"ami\" : \"ami-1\", \"n\": 1.0 }}";
+const SETTERS: &str = r#"{"setters": {"paths": ["infra/**", "packer/**"],
+    "json": [{"path": "infra/x.tfvars.json", "pointer": "/eks/ami", "value": "node:us-east-1:x86_64"}]},
+    "publish": {"mode": "MODE"}}"#;
+
+#[tokio::test]
+async fn setters_reach_the_branch_in_both_modes() {
+    let bed = Bed::start();
+    for (mode, branch) in [("Commit", "main"), ("PullRequest", BRANCH)] {
+        let world = World::new(&bed, Kind::GitHub, &SETTERS.replace("MODE", mode)).await;
+        let files = [("infra/prod.tfvars", TFVARS), ("infra/x.tfvars.json", JSON), ("other.tfvars", TFVARS)];
+        world.remote().commit("main", &files.map(|(path, text)| (path, Some(text))));
+        let script = world.remote().repo().blob(TFVARS.as_bytes()).expect("a blob");
+        world.remote().put("main", "infra/run.hcl", script, 0o100_755);
+        world.load().await;
+        world.set_ami("ami-2");
+        world.publish().await;
+        let file = |path: &str| world.remote().file(branch, path).unwrap_or_default();
+        assert_eq!(file("infra/prod.tfvars"), TFVARS.replace("ami-1", "ami-2"), "{mode}");
+        assert_eq!(file("infra/x.tfvars.json"), JSON.replace("ami-1", "ami-2"), "{mode}");
+        assert_eq!(file("other.tfvars"), TFVARS, "{mode}: it may not be edited");
+        let repo = world.remote().repo();
+        let tree = repo.revparse_single(branch).expect("a tip").peel_to_tree().expect("a tree");
+        let run = tree.get_path("infra/run.hcl".as_ref()).expect("a file");
+        assert_eq!(run.filemode(), 0o100_755, "{mode}: it stays executable");
+        // Nothing follows from the agent's own commit.
+        world.load().await;
+        let (tip, pulls) = (world.remote().tip(branch), world.pulls());
+        world.publish().await;
+        assert_eq!((world.remote().tip(branch), world.pulls()), (tip, pulls), "{mode}");
+        // A new image is one more commit.
+        world.set_ami("ami-3");
+        world.put("one", Some("built"));
+        world.publish().await;
+        assert_eq!(file("infra/prod.tfvars"), TFVARS.replace("ami-1", "ami-3"), "{mode}");
+        assert_eq!(world.remote().log(branch)[0], "opsy: one is built", "{mode}");
+    }
+}
+
+#[tokio::test]
+async fn a_setter_with_an_error_changes_nothing_and_is_named() {
+    let bed = Bed::start();
+    let world = World::new(&bed, Kind::GitHub, &SETTERS.replace("MODE", "Commit")).await;
+    let wrong = TFVARS.replace("node:", "gone:") + &TFVARS.replace("nodes", "more");
+    let template = "ami = \"ami-1\" # {\"$opsy\": \"node:us-east-1:x86_64\"}\n";
+    world.remote().commit(
+        "main",
+        &[
+            ("infra/good.tfvars", Some(TFVARS)),
+            ("infra/wrong.tfvars", Some(&wrong)),
+            ("packer/node.pkrvars.hcl", Some(template)),
+        ],
+    );
+    world.load().await;
+    world.set_ami("ami-2");
+    world.put("one", Some("built"));
+    let (reason, message) = world.failure().await;
+    assert_eq!(reason, reasons::SETTER_INVALID, "{message}");
+    for due in [
+        "infra/x.tfvars.json:1: is not a file",
+        "infra/wrong.tfvars:3: PackerBuilder default/gone is not declared in the repository",
+        "packer/node.pkrvars.hcl:1: is an input of PackerBuilder/default/node",
+    ] {
+        assert!(message.contains(due), "{due}: {message}");
+    }
+    let file = |path: &str| world.remote().file("main", path);
+    assert_eq!(file("infra/wrong.tfvars"), Some(wrong), "the other value in it neither");
+    assert_eq!(file("packer/node.pkrvars.hcl").as_deref(), Some(template));
+    assert_eq!(file("infra/good.tfvars"), Some(TFVARS.replace("ami-1", "ami-2")));
+    assert_eq!(file("status/one.yaml").as_deref(), Some("built"), "status is published all the same");
+    // What is published next does not wait for the correction, which ends the condition.
+    world.put("one", Some("rebuilt"));
+    world.publisher.wake();
+    let state = world.publisher.state();
+    assert!(!state.borrow().is_up_to_date());
+    world.flush().await;
+    assert_eq!(file("status/one.yaml").as_deref(), Some("rebuilt"));
+    let good = [
+        ("infra/wrong.tfvars", None),
+        ("packer/node.pkrvars.hcl", None),
+        ("infra/x.tfvars.json", Some(JSON)),
+    ];
+    world.remote().commit("main", &good);
+    world.load().await;
+    world.publish().await;
+}
