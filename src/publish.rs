@@ -2,6 +2,7 @@
 //! differ as one batch: by a commit to the branch (`commits`), or by a pull request (`pull_requests`). After a refusal or
 //! an outage it backs off and reports the state; builds and rollouts are not affected.
 
+mod change;
 mod commits;
 mod condition;
 mod error;
@@ -78,8 +79,8 @@ pub trait Content: Send + Sync {
     fn find(&self, _reference: &Reference) -> Found {
         Found::Pending
     }
-    /// Returns why setters must not edit a file of the commit.
-    fn refusal(&self, _path: &str) -> Option<String> {
+    /// Returns why setters must not edit a file of the commit, which `.opsyignore` excludes if `is_ignored`.
+    fn refusal(&self, _path: &str, _is_ignored: bool) -> Option<String> {
         None
     }
 }

@@ -20,7 +20,7 @@ use crate::engine::packed::Packed;
 use crate::git::Handle;
 use crate::manifest::ObjectSet;
 use crate::manifest::setters::{Found, Reference};
-use crate::publish::render::{Renderer, Snapshot, Unread};
+use crate::publish::render::{self, Renderer, Snapshot, Unread};
 use crate::publish::{Batch, Connect, Content, Publish, Publisher};
 use crate::sync::{Hold, SyncState, Synced};
 use crate::task;
@@ -62,7 +62,7 @@ pub fn start(uses: Uses<'_>) -> Publisher {
 struct StatusFiles {
     git: Handle,
     /// Which files setters may edit, for the commit with these manifests.
-    guard: Mutex<(Weak<ObjectSet>, Arc<SetterGuard>)>,
+    guard: Mutex<(Weak<ObjectSet>, SetterGuard)>,
     objects: Arc<Objects>,
     home: Arc<dyn Home>,
     owner: Owner,
@@ -95,21 +95,26 @@ impl Content for StatusFiles {
 
     fn find(&self, reference: &Reference) -> Found {
         match self.objects.builders.packed_one(&reference.builder) {
-            Some(builder) => reference.find(Some(&builder.open().status.unwrap_or_default())),
+            Some(builder) => {
+                let status = builder.open().status.unwrap_or_default();
+                // As for its status file, so that both are in the same commit.
+                let is_in_progress = render::is_in_progress(status.conditions.as_deref());
+                if is_in_progress { Found::Pending } else { reference.find(Some(&status)) }
+            }
             None if self.declares(&reference.builder) => Found::Pending,
             None => reference.find(None),
         }
     }
 
-    fn refusal(&self, path: &str) -> Option<String> {
+    fn refusal(&self, path: &str, is_ignored: bool) -> Option<String> {
         let set = self.loaded.borrow().as_ref()?.set.clone();
         let mut guard = lock(&self.guard);
         if !std::ptr::eq(guard.0.as_ptr(), Arc::as_ptr(&set)) {
             let options = self.git.options();
             let new = SetterGuard::new(&set, &options.path, |url| options.address.is_same(url));
-            *guard = (Arc::downgrade(&set), Arc::new(new));
+            *guard = (Arc::downgrade(&set), new);
         }
-        guard.1.refusal(path)
+        guard.1.refusal(path, is_ignored)
     }
 }
 

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 
 use super::spec;
-use crate::api::paths::join;
+use crate::api::paths::{is_within, join};
 use crate::api::{Kind, ObjectKey, PackerBuilder};
 use crate::git::templates::TemplateQuery;
 use crate::git::templates::choice::concerns;
@@ -14,6 +14,8 @@ use crate::manifest::{ObjectSet, SETTINGS_FILE};
 #[derive(Clone, Debug, Default)]
 pub struct SetterGuard {
     settings: String,
+    /// The directory of the status files.
+    status: String,
     /// The files from the root that are manifests, with a builder that they declare, if there is one.
     manifests: HashMap<String, Option<ObjectKey>>,
     /// What builders read from the repository.
@@ -35,11 +37,19 @@ impl SetterGuard {
                 templates.push((document.object.clone(), template));
             }
         }
-        Self { settings: join(path, SETTINGS_FILE), manifests, templates }
+        let status = join(path, set.settings.status_path());
+        Self { settings: join(path, SETTINGS_FILE), status, manifests, templates }
     }
 
-    /// Returns why a file must not be edited. The path is relative to the root.
-    pub fn refusal(&self, file: &str) -> Option<String> {
+    /// Returns why a file must not be edited. The path is relative to the root. A file that `.opsyignore` excludes is
+    /// neither a manifest nor an input.
+    pub fn refusal(&self, file: &str, is_ignored: bool) -> Option<String> {
+        if is_within(file, &self.status) {
+            return Some("is in the status directory, which only Opsy writes: remove the marker".to_owned());
+        }
+        if is_ignored {
+            return None;
+        }
         if file == self.settings {
             return Some(
                 "is the file with the settings, which setters do not edit: remove the marker".to_owned(),
@@ -97,24 +107,31 @@ mod tests {
         let guard = guard(BUILDER);
         for (file, due) in [
             ("images/opsy.yaml", "is the file with the settings"),
+            ("images/status/x.yaml", "is in the status directory"),
             ("images/web.yaml", "declares PackerBuilder/default/web"),
             ("packer/web/web.auto.pkrvars.hcl", "is an input of PackerBuilder/default/web"),
             ("vars/web.pkrvars.hcl", "is an input of PackerBuilder/default/web"),
         ] {
-            let why = guard.refusal(file).unwrap_or_default();
+            let why = guard.refusal(file, false).unwrap_or_default();
             assert!(why.starts_with(due), "{file}: {why}");
         }
         for file in ["images/nodes.yaml", "infra/prod.tfvars", "packer/website/x.tfvars", "web.yaml"] {
-            assert_eq!(guard.refusal(file), None, "{file}");
+            assert_eq!(guard.refusal(file, false), None, "{file}");
         }
     }
 
     #[test]
     fn a_template_at_the_root_makes_every_other_file_an_input() {
         let guard = guard(&BUILDER.replace("packer/web", "."));
-        assert!(guard.refusal("infra/prod.tfvars").is_some());
-        assert_eq!(guard.refusal("images/nodes.yaml"), None, "manifests are never inputs");
+        assert!(guard.refusal("infra/prod.tfvars", false).is_some());
+        assert_eq!(guard.refusal("infra/prod.tfvars", true), None, "it is ignored");
+        assert!(guard.refusal("images/status/x.yaml", true).is_some(), "also in an ignored status directory");
+        assert_eq!(guard.refusal("images/nodes.yaml", false), None, "manifests are never inputs");
         let elsewhere = BUILDER.replace("dir: packer/web", "repoURL: https://example.com/a/b, dir: infra");
-        assert_eq!(self::guard(&elsewhere).refusal("infra/prod.tfvars"), None, "it is another repository");
+        assert_eq!(
+            self::guard(&elsewhere).refusal("infra/prod.tfvars", false),
+            None,
+            "it is another repository"
+        );
     }
 }

@@ -16,7 +16,6 @@ use super::signatures::SigningKey;
 use super::tree::{self, ChangedPath, TreeChange};
 use super::{GitError, Tip, ancestry, depth};
 use crate::api::ids::digest;
-use crate::api::paths::is_within;
 use crate::api::{CommitId, Owner};
 
 /// The trailer of each commit on such a branch. It names the owner of the agent that made the commit.
@@ -32,9 +31,8 @@ pub struct ProposalBranch {
     /// The change of the target, which is `change.branch`. Its message has the trailer `OWNER_TRAILER`.
     pub change: Change,
     pub owner: Owner,
-    /// Files of the branch below this directory stay as they are there, unless the change names them or the target has
-    /// changed them: the change is not complete yet.
-    pub kept: Option<String>,
+    /// The change is not complete yet: what it does not name stays in the branch, unless the target has changed it.
+    pub is_incomplete: bool,
 }
 
 /// The result.
@@ -190,9 +188,9 @@ fn write(
 ) -> Result<Written, GitError> {
     let of_target = repo.find_commit(target).map_err(local)?;
     let before = of_target.tree().map_err(local)?;
-    let start = match (existing, &proposal.kept) {
-        (Some(existing), Some(folder)) => with_kept(repo, &before, existing, folder).map_err(local)?,
-        _ => before.clone(),
+    let start = match existing.filter(|_| proposal.is_incomplete) {
+        Some(existing) => with_kept(repo, &before, existing).map_err(local)?,
+        None => before.clone(),
     };
     let edited = commit::edited(repo, Some(&start), &proposal.change, local)?;
     let now = edited.map_or(start, |(tree, _)| tree);
@@ -220,12 +218,11 @@ fn write(
     Ok(Written::Current { commit: Some(commit), paths, content })
 }
 
-/// Returns the tree of the target with what the branch changed in a directory, where the target has not changed it.
+/// Returns the tree of the target with what the branch changed, where the target has not changed it.
 fn with_kept<'a>(
     repo: &'a Repository,
     target: &Tree<'a>,
     existing: &Existing,
-    folder: &str,
 ) -> Result<Tree<'a>, git2::Error> {
     let tree = |id: Oid| repo.find_commit(id).and_then(|commit| commit.tree());
     let (base, tip) = (tree(existing.base)?, tree(existing.tip)?);
@@ -233,7 +230,7 @@ fn with_kept<'a>(
     let (mut kept, mut is_any) = (TreeChange::default(), false);
     for ChangedPath { path, id, exists, .. } in proposed {
         let at = |tree: &Tree<'_>| tree.get_path(path.as_ref()).ok().map(|entry| entry.id());
-        if is_within(&path, folder) && at(&base) == at(target) {
+        if at(&base) == at(target) {
             kept.set(&path, exists.then(|| Oid::from_str(&id)).transpose()?);
             is_any = true;
         }

@@ -16,6 +16,7 @@ mod yaml;
 
 use std::ops::Range;
 
+use super::{Problem, Severity};
 pub use reference::{Field, Found, Reference};
 pub use selection::{Format, Selection};
 
@@ -29,6 +30,14 @@ const KEY: &str = "$opsy";
 pub struct SetterProblem {
     pub line: usize,
     pub message: String,
+}
+
+impl SetterProblem {
+    /// Returns the problem of a file.
+    pub fn of(self, file: &str) -> Problem {
+        let Self { line, message } = self;
+        Problem { file: file.to_owned(), line: Some(line), message, severity: Severity::Error }
+    }
 }
 
 /// How a value is written, so that another one is written in the same way.

@@ -1,23 +1,14 @@
 //! Publishing by commits to the branch itself. It keeps track of what the branch is known to have, so that most wakeups
 //! need no request to the remote.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
-
 use tracing::warn;
 
 use super::error::PublishError;
-use super::{At, Attempted, Place, Publish, Rendered, message};
-use crate::api::{CommitId, Owner};
+use super::{At, Attempted, Place, Publish};
+use crate::api::CommitId;
 use crate::git::GitError;
-use crate::git::commit::{Author, Change, Outcome};
+use crate::git::commit::Outcome;
 use crate::settings::RepoSettings;
-
-/// The default author.
-const AUTHOR: (&str, &str) = ("Opsy", "opsy@users.noreply.local");
-
-/// Files by their path from the root of the repository.
-pub(super) type Files = Arc<BTreeMap<String, Rendered>>;
 
 impl Publish {
     /// Commits what differs to the branch.
@@ -83,43 +74,6 @@ impl Publish {
         }
         if self.place.is_none() {
             self.wake.notify_one();
-        }
-    }
-
-    /// Returns the status files and those with setters by their path from the root of the repository.
-    pub(super) fn by_path(folder: &str, status: Vec<Rendered>, setters: Vec<Rendered>) -> Files {
-        let status = status.into_iter().map(|file| (format!("{folder}/{}", file.path), file));
-        Arc::new(status.chain(setters.into_iter().map(|file| (file.path.clone(), file))).collect())
-    }
-
-    /// Returns the change that commits a batch. Commits of a pull request name the `owner`.
-    pub(super) fn change(
-        &self,
-        settings: &RepoSettings,
-        branch: &str,
-        files: &Files,
-        owner: Option<&Owner>,
-    ) -> Change {
-        let edits = files.iter().map(|(path, file)| (path.clone(), file.edit.clone())).collect();
-        let versions =
-            files.iter().filter_map(|(path, file)| Some((path.clone(), file.version.clone()?))).collect();
-        let suffix = settings.publish.as_ref().and_then(|publish| publish.commit_suffix.clone());
-        let author = settings.author.clone().unwrap_or_default();
-        let (files, owner) = (Arc::clone(files), owner.cloned());
-        Change {
-            branch: branch.to_owned(),
-            edits,
-            versions,
-            settled: self.settled.clone(),
-            message: Arc::new(move |paths| {
-                let changed: Vec<&Rendered> = paths.iter().filter_map(|path| files.get(path)).collect();
-                message::compose(&changed, suffix.as_deref(), owner.as_ref())
-            }),
-            author: Author {
-                name: author.name.unwrap_or_else(|| AUTHOR.0.to_owned()),
-                email: author.email.unwrap_or_else(|| AUTHOR.1.to_owned()),
-            },
-            time: (self.now)(),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The title and the text of the pull request. Pure.
 
-use super::commits::Files;
+use super::change::Files;
 use super::message::{self, one_line};
 
 /// Maximum number of files that the text lists.

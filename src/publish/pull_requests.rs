@@ -7,7 +7,7 @@ use std::sync::Arc;
 use futures::future::BoxFuture;
 use tracing::{info, warn};
 
-use super::commits::Files;
+use super::change::Files;
 use super::error::PublishError;
 use super::{At, Attempted, Place, Publish, pull_request_text};
 use crate::api::{CommitId, Owner};
@@ -60,7 +60,7 @@ impl Publish {
             name: branch.clone(),
             change: self.change(settings, &target, &files, Some(&owner)),
             owner,
-            kept: batch.is_incomplete.then(|| folder.clone()),
+            is_incomplete: batch.is_incomplete,
         };
         let outcome = match self.git.propose(&proposal).await? {
             Proposed::Rejected { message } => Outcome::Rejected { message },

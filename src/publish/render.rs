@@ -285,7 +285,7 @@ impl Rendering<'_> {
 }
 
 /// Is work on the object in progress? The batch then says that more is to come.
-fn is_in_progress(conditions: Option<&[Condition]>) -> bool {
+pub fn is_in_progress(conditions: Option<&[Condition]>) -> bool {
     conditions::is_true(conditions.unwrap_or_default(), conditions::RECONCILING)
 }
 

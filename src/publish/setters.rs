@@ -7,11 +7,10 @@ use std::sync::Arc;
 use super::{Content, Rendered};
 use crate::api::CommitId;
 use crate::api::ids::digest;
-use crate::api::paths::is_within;
 use crate::git::commit::Edit;
 use crate::git::{EntryKind, GitError, Handle};
+use crate::manifest::Problem;
 use crate::manifest::setters::{self, Format, Found, MAX_BYTES, Reference, Selection, SetterProblem};
-use crate::manifest::{Problem, Severity};
 use crate::settings::{RepoSettings, SetterSettings};
 
 /// More files are not searched for markers: a glob that matches so many is a mistake.
@@ -90,13 +89,12 @@ impl SetterFiles {
             Some(read) => read,
             None => read_files(git, commit, wanted, &selection).await?,
         };
-        let folder = git.status_folder(settings.status_path());
         let mut edits = SetterEdits { problems: read.problems.clone(), ..SetterEdits::default() };
         for file in &read.files {
-            match edit(file, namespace, &folder, content) {
+            match edit(file, namespace, content) {
                 Ok(rendered) => edits.files.extend(rendered),
                 Err(problems) => {
-                    edits.problems.extend(problems.into_iter().map(|found| at(&file.path, found)))
+                    edits.problems.extend(problems.into_iter().map(|found| found.of(&file.path)))
                 }
             }
         }
@@ -122,13 +120,11 @@ async fn read_files(
     let sizes = git.sizes(selected.values().map(|(id, _)| id.clone()).collect()).await?;
     let mut sizes = sizes.into_iter();
     selected.retain(|_, _| sizes.next().is_some_and(|size| size <= MAX_BYTES));
-    let absent = selection.json_files().filter(|path| !selected.contains_key(*path));
-    let why = || format!("is not a file of at most {MAX_BYTES} bytes: correct setters.json in opsy.yaml");
-    let mut problems: Vec<Problem> =
-        absent.map(|path| at(path, SetterProblem { line: 1, message: why() })).collect();
+    let unreadable = selection.unreadable(|path| selected.contains_key(path));
+    let mut problems: Vec<Problem> = unreadable.map(|(path, problem)| problem.of(path)).collect();
     if selected.len() > FILES {
         let message = format!("match {} files, more than {FILES}: name fewer", selected.len());
-        problems.push(at("setters.paths", SetterProblem { line: 1, message }));
+        problems.push(SetterProblem { line: 1, message }.of("setters.paths"));
         selected.clear();
     }
     let wanted = selected.iter().map(|(path, (id, _))| (path.clone(), id.clone())).collect();
@@ -142,22 +138,11 @@ async fn read_files(
 }
 
 /// Returns the edit of a file, if it has setters.
-fn edit(
-    file: &File,
-    namespace: &str,
-    folder: &str,
-    content: &dyn Content,
-) -> Result<Option<Rendered>, Vec<SetterProblem>> {
+fn edit(file: &File, namespace: &str, content: &dyn Content) -> Result<Option<Rendered>, Vec<SetterProblem>> {
     let references = setters::references(&file.content, &file.format, namespace)?;
     let Some((line, _)) = references.first() else { return Ok(None) };
-    let refused = |message: String| vec![SetterProblem { line: *line, message }];
-    if is_within(&file.path, folder) {
-        return Err(refused(
-            "is in the status directory, which only Opsy writes: remove the marker".to_owned(),
-        ));
-    }
-    if let Some(why) = content.refusal(&file.path).filter(|_| !file.is_ignored) {
-        return Err(refused(why));
+    if let Some(message) = content.refusal(&file.path, file.is_ignored) {
+        return Err(vec![SetterProblem { line: *line, message }]);
     }
     let found: BTreeMap<Reference, Found> =
         references.into_iter().map(|(_, reference)| (reference.clone(), content.find(&reference))).collect();
@@ -178,8 +163,4 @@ fn edit(
         trailers: Vec::new(),
         version: Some(version),
     }))
-}
-
-fn at(file: &str, SetterProblem { line, message }: SetterProblem) -> Problem {
-    Problem { file: file.to_owned(), line: Some(line), message, severity: Severity::Error }
 }

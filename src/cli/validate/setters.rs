@@ -11,9 +11,11 @@ use crate::api::{Key, Kind, ObjectKey};
 use crate::builder::SetterGuard;
 use crate::git::EntryKind;
 use crate::git::worktree::WorkTree;
-use crate::manifest::setters::{Found, MAX_BYTES, Reference, Selection, SetterProblem, edit, references};
+use crate::manifest::setters::{
+    Format, Found, MAX_BYTES, Reference, Selection, SetterProblem, edit, references,
+};
 use crate::manifest::write::AMIS_FILE;
-use crate::manifest::{ObjectSet, Problem, Severity};
+use crate::manifest::{ObjectSet, Problem};
 
 /// Returns what is wrong with setters. `path` is the directory of the manifests, from the root of the work tree. The files
 /// of the problems are relative to it.
@@ -23,37 +25,23 @@ pub fn problems(set: &ObjectSet, tree: &WorkTree, path: &str) -> Vec<Problem> {
     if selection.is_empty() {
         return Vec::new();
     }
-    let status = join(path, settings.status_path());
-    let examined =
-        Examined { set, amis: amis(tree, &status), status, guard: SetterGuard::new(set, path, |_| false) };
+    let amis = amis(tree, &join(path, settings.status_path()));
+    let examined = Examined { set, amis, guard: SetterGuard::new(set, path, |_| false) };
     let (mut problems, mut seen) = (Vec::new(), HashSet::new());
     for (file, entry) in tree.listing.all_under("") {
         let Some(format) = selection.format(file).filter(|_| matches!(entry.kind, EntryKind::File { .. }))
         else {
             continue;
         };
-        let size = tree.size(&entry.id).unwrap_or(u64::MAX);
-        let Some(content) = (size <= MAX_BYTES as u64).then(|| tree.read(&entry.id).ok()).flatten() else {
-            continue;
-        };
+        let is_small = tree.size(&entry.id).is_ok_and(|size| size <= MAX_BYTES as u64);
+        let Some(content) = is_small.then(|| tree.read(&entry.id).ok()).flatten() else { continue };
         seen.insert(file);
-        let namespace = settings.namespace();
-        let found = references(&content, &format, namespace).and_then(|references| {
-            let Some((line, _)) = references.first() else { return Ok(Vec::new()) };
-            let is_ignored = tree.listing.get(file).is_none();
-            match examined.refusal(file).filter(|_| !is_ignored) {
-                Some(message) => Err(vec![SetterProblem { line: *line, message }]),
-                None => edit(&content, &format, namespace, &|reference| examined.find(reference)),
-            }
-        });
-        let of_file = found.err().unwrap_or_default().into_iter();
-        problems.extend(of_file.map(|found| at(&shown(file, path), found)));
+        let is_ignored = tree.listing.get(file).is_none();
+        let found = examined.check(file, is_ignored, &content, &format).err().unwrap_or_default();
+        problems.extend(found.into_iter().map(|found| found.of(&shown(file, path))));
     }
-    let absent = selection.json_files().filter(|file| !seen.contains(file));
-    let message = "is not a file of the repository: correct setters.json in opsy.yaml";
-    problems.extend(
-        absent.map(|file| at(&shown(file, path), SetterProblem { line: 1, message: message.to_owned() })),
-    );
+    let unreadable = selection.unreadable(|file| seen.contains(file));
+    problems.extend(unreadable.map(|(file, problem)| problem.of(&shown(file, path))));
     problems
 }
 
@@ -61,16 +49,25 @@ pub fn problems(set: &ObjectSet, tree: &WorkTree, path: &str) -> Vec<Problem> {
 struct Examined<'a> {
     set: &'a ObjectSet,
     amis: Value,
-    /// The status directory, from the root.
-    status: String,
     guard: SetterGuard,
 }
 
 impl Examined<'_> {
-    fn refusal(&self, file: &str) -> Option<String> {
-        let is_status = is_within(file, &self.status);
-        let why = || "is in the status directory, which only Opsy writes: remove the marker".to_owned();
-        is_status.then(why).or_else(|| self.guard.refusal(file))
+    /// Returns all that is wrong with the setters of a file, as an error.
+    fn check(
+        &self,
+        file: &str,
+        is_ignored: bool,
+        content: &[u8],
+        format: &Format,
+    ) -> Result<(), Vec<SetterProblem>> {
+        let namespace = self.set.settings.namespace();
+        let references = references(content, format, namespace)?;
+        let Some((line, _)) = references.first() else { return Ok(()) };
+        if let Some(message) = self.guard.refusal(file, is_ignored) {
+            return Err(vec![SetterProblem { line: *line, message }]);
+        }
+        edit(content, format, namespace, &|reference| self.find(reference)).map(drop)
     }
 
     fn find(&self, reference: &Reference) -> Found {
@@ -111,8 +108,4 @@ fn shown(file: &str, path: &str) -> String {
         Some(rest) if path.is_empty() || is_within(file, path) => rest.to_owned(),
         _ => format!("{}{file}", "../".repeat(path.split('/').count())),
     }
-}
-
-fn at(file: &str, SetterProblem { line, message }: SetterProblem) -> Problem {
-    Problem { file: file.to_owned(), line: Some(line), message, severity: Severity::Error }
 }

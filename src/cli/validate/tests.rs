@@ -382,7 +382,7 @@ fn setters_that_cannot_be_set_are_named_with_their_line() {
     let amis = "{\"default/node\": {\"us-east-1\": {\"x86_64\": \"ami-2\"}}}";
     put(folder, "status/amis.json", amis);
     let due = [
-        "a.json:1: is not a file of the repository",
+        "a.json:1: is not a file of at most",
         "infra/builder.tfvars:2: PackerBuilder other/node is not declared in the repository",
         "infra/form.tfvars:2: \"node\" is not a reference to an image",
         "infra/lane.tfvars:2: PackerBuilder default/node has no image for us-east-1:arm64; it has images for us-east-1:x86_64",

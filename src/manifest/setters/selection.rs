@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::Reference;
+use super::{MAX_BYTES, Reference, SetterProblem};
 use crate::api::glob::Matcher;
 use crate::settings::SetterSettings;
 
@@ -53,8 +53,11 @@ impl Selection {
         self.globs.iter().any(|glob| glob.is_match(path)).then_some(format)
     }
 
-    /// Returns the paths of JSON files, which must exist.
-    pub fn json_files(&self) -> impl Iterator<Item = &str> {
-        self.json.keys().map(String::as_str)
+    /// Returns the JSON files that cannot be edited: files that exist and are not too large are `readable`.
+    pub fn unreadable(&self, readable: impl Fn(&str) -> bool) -> impl Iterator<Item = (&str, SetterProblem)> {
+        let message =
+            || format!("is not a file of at most {MAX_BYTES} bytes: correct setters.json in opsy.yaml");
+        let problem = move |path| (path, SetterProblem { line: 1, message: message() });
+        self.json.keys().map(String::as_str).filter(move |path| !readable(path)).map(problem)
     }
 }

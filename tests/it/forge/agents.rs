@@ -10,8 +10,8 @@ const BRANCH: &str = "opsy/test/main";
 const TFVARS: &str = "# nodes\nami_id = \"ami-1\" # {\"$opsy\": \"node:us-east-1:x86_64\"}\n";
 
 /// A repository whose builder a file of Terraform refers to.
-fn world(mode: &str) -> World {
-    let world = World::served(None);
+fn world(mode: &str, credentials: Option<&str>) -> World {
+    let world = World::served(credentials);
     world.push_folder(&fixtures().join("repo"), "policy: first");
     let settings = format!("{}  mode: {mode}\nsetters:\n  paths: [\"infra/**\"]\n", fixture("opsy.yaml"));
     world.push(&[("opsy.yaml", Some(&settings)), ("infra/prod.tfvars", Some(TFVARS))], "terraform: first");
@@ -21,14 +21,15 @@ fn world(mode: &str) -> World {
 #[test]
 fn an_image_reaches_terraform_by_a_pull_request_and_its_merge_starts_nothing() {
     let bed = Bed::start();
-    let world = world("PullRequest");
+    // The token of the repository is also that of the forge.
+    let world = world("PullRequest", Some(&format!("x-access-token:{TOKEN}")));
     bed.control("repository", json!({ "repository": REPOSITORY, "git": world.remote() }));
     let api = bed.process.text("gitea");
     let variables = [
         ("OPSY_FORGE", "gitea"),
         ("OPSY_FORGE_API", api.as_str()),
         ("OPSY_FORGE_REPOSITORY", REPOSITORY),
-        ("OPSY_FORGE_TOKEN", TOKEN),
+        ("OPSY_GIT_TOKEN", TOKEN),
     ];
     let once = || {
         let once = world.once_with(&variables);
@@ -72,7 +73,7 @@ fn an_image_reaches_terraform_by_a_pull_request_and_its_merge_starts_nothing() {
 
 #[test]
 fn an_image_reaches_terraform_by_a_commit_that_starts_nothing() {
-    let world = world("Commit");
+    let world = world("Commit", None);
     let agent = world.agent();
     world.wait("the edited file", || {
         let image = world.active_image()?;

@@ -7,8 +7,9 @@ use futures::FutureExt as _;
 use jiff::Timestamp;
 use opsy::api::{CommitId, Owner, reasons};
 use opsy::forge::Kind;
-use opsy::git::Handle;
+use opsy::git::address::Address;
 use opsy::git::commit::Edit;
+use opsy::git::{Handle, Options};
 use opsy::manifest::setters::{Found, Reference};
 use opsy::publish::{Batch, Content, Publish, Publisher, Publishing, Rendered};
 use opsy::settings::RepoSettings;
@@ -46,11 +47,14 @@ impl Content for Files {
     }
     fn find(&self, reference: &Reference) -> Found {
         match reference.builder.name.as_str() {
-            "node" => Found::Value(self.ami.lock().expect("not poisoned").clone()),
+            "node" => match self.ami.lock().expect("not poisoned").as_str() {
+                "" => Found::Pending,
+                ami => Found::Value(ami.to_owned()),
+            },
             _ => reference.find(None),
         }
     }
-    fn refusal(&self, path: &str) -> Option<String> {
+    fn refusal(&self, path: &str, _is_ignored: bool) -> Option<String> {
         path.starts_with("packer/").then(|| "is an input of PackerBuilder/default/node".to_owned())
     }
 }
@@ -73,13 +77,18 @@ impl Drop for World<'_> {
 
 impl<'a> World<'a> {
     async fn new(bed: &'a Bed, kind: Kind, settings: &str) -> Self {
+        Self::with(bed, kind, settings, |_| {}).await
+    }
+
+    /// The agent reads the repository with these options.
+    async fn with(bed: &'a Bed, kind: Kind, settings: &str, options: impl FnOnce(&mut Options)) -> Self {
         let server = GitServer::start();
         server.remote().commit("main", &[("a.yaml", Some("1"))]);
         let repository = format!("platform/{}", kind.name().to_lowercase());
         let git = server.remote().path().to_owned();
         bed.control("repository", json!({ "repository": repository, "git": git }));
         let pull = Pull { bed, kind, repository, number: 0, head: String::new() };
-        let (api, handle) = (pull.api(), server.handle());
+        let (api, handle) = (pull.api(), server.handle_with(options));
         handle.fetch().await.expect("a tip");
         let settings: RepoSettings = serde_json::from_str(settings).expect("settings");
         let files = Arc::new(Files::default());
@@ -206,6 +215,35 @@ async fn one_pull_request_is_opened_updated_rebuilt_and_closed() {
         world.publish().await;
         assert_eq!(bed.requests(), [], "{}: nothing is left to ask", world.name());
     }
+}
+
+#[tokio::test]
+async fn a_repository_on_this_machine_has_the_same_branch() {
+    let bed = Bed::start();
+    let origin = GitServer::start();
+    origin.remote().commit("main", &[("a.yaml", Some("1"))]);
+    let path = origin.remote().path().to_owned();
+    let local = |options: &mut Options| {
+        options.address = Address::parse(&path.display().to_string()).expect("an address");
+    };
+    let world = World::with(&bed, Kind::Gitea, PULL_REQUEST, local).await;
+    bed.control("repository", json!({ "repository": world.pull.repository, "git": path }));
+    world.put("one", Some("built"));
+    world.publish().await;
+    origin.remote().commit("main", &[("README.md", Some("news"))]);
+    world.git.fetch().await.expect("a tip");
+    world.publish().await;
+    assert_eq!(origin.remote().log(BRANCH), ["opsy: one is built", "by hand", "by hand"]);
+    let theirs = origin.remote().commit(BRANCH, &[("x", Some("y"))]);
+    world.put("one", Some("rebuilt"));
+    assert_eq!(world.failure().await.0, reasons::BRANCH_NOT_OWN);
+    assert_eq!(origin.remote().tip(BRANCH), Some(theirs));
+    origin.remote().delete(BRANCH);
+    world.publish().await;
+    origin.remote().commit("main", &[("status/one.yaml", Some("rebuilt"))]);
+    world.git.fetch().await.expect("a tip");
+    world.publish().await;
+    assert_eq!(origin.remote().tip(BRANCH), None);
 }
 
 #[tokio::test]
@@ -360,14 +398,20 @@ async fn a_target_that_does_not_exist_and_a_refused_push_are_named() {
 #[tokio::test]
 async fn work_in_progress_takes_nothing_out_of_the_pull_request() {
     let bed = Bed::start();
-    let world = World::new(&bed, Kind::GitLab, PULL_REQUEST).await;
+    let settings = r#"{"publish": {"mode": "PullRequest"}, "setters": {"paths": ["infra/**"]}}"#;
+    let world = World::new(&bed, Kind::GitLab, settings).await;
+    world.remote().commit("main", &[("infra/prod.tfvars", Some(TFVARS))]);
+    world.load().await;
+    world.set_ami("ami-2");
     world.put("one", Some("built"));
     world.put("two", Some("built"));
     world.publish().await;
     world.put("two", None);
+    world.set_ami("");
     world.commit(&[("README.md", Some("news"))]).await;
     world.publish().await;
-    assert_eq!(world.remote().log(BRANCH).len(), 3, "it is rebuilt");
+    assert_eq!(world.remote().log(BRANCH).len(), 4, "it is rebuilt");
+    assert_eq!(world.proposed("infra/prod.tfvars"), Some(TFVARS.replace("ami-1", "ami-2")));
     assert_eq!(world.proposed("status/two.yaml").as_deref(), Some("built"));
     // The same file, changed in the target: that is where it starts from.
     world.commit(&[("status/two.yaml", Some("by hand"))]).await;
