@@ -10,8 +10,8 @@ use clap::{Command, CommandFactory, ValueEnum};
 use clap_complete::CompletionCandidate;
 use clap_complete::env::{CompleteEnv, Shells};
 
+use super::objects as live;
 use super::place::PlaceFlags;
-use super::status;
 use super::target;
 use crate::api::Kind;
 use crate::telemetry::out;
@@ -66,7 +66,7 @@ pub fn answer<C: CommandFactory>() {
 /// The objects that exist where commands act, as `KIND/NAME`. Without access to them, there are none.
 fn objects() -> Vec<CompletionCandidate> {
     let names = target::wait(async {
-        let names = tokio::time::timeout(LIMIT, status::names(&PlaceFlags::default())).await;
+        let names = tokio::time::timeout(LIMIT, live::names(&PlaceFlags::default())).await;
         anyhow::Ok(names.unwrap_or_else(|_| Ok(Vec::new())).unwrap_or_default())
     });
     let shown = |(kind, name): (Kind, String)| CompletionCandidate::new(format!("{}/{name}", kind.short()));

@@ -173,6 +173,15 @@ impl StatePlace {
     }
 }
 
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Cluster(place) => place.fmt(f),
+            Self::State(place) => place.fmt(f),
+        }
+    }
+}
+
 impl fmt::Display for ClusterPlace {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "cluster {}", self.name)

@@ -7,9 +7,9 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use super::annotate::{self, Live};
+use super::ready::summary;
 use super::target;
 use crate::api::annotations::RECONCILE_AT;
-use crate::api::conditions::{READY, SUSPENDED};
 use crate::telemetry::out;
 
 /// How often to check whether the reconciliation is done.
@@ -60,40 +60,7 @@ async fn handled(live: &Live, asked: &str) -> anyhow::Result<Value> {
     }
 }
 
-/// Formats the condition Ready, and Suspended if it is true, in one line.
-fn summary(status: &Value) -> String {
-    let find = |kind: &str| status["conditions"].as_array().into_iter().flatten().find(|c| c["type"] == kind);
-    let ready = find(READY);
-    let text = |field: &str| ready.and_then(|ready| ready[field].as_str()).unwrap_or("-").to_owned();
-    let suspended = find(SUSPENDED).filter(|found| found["status"] == "True");
-    let suspended =
-        suspended.map(|found| format!("; Suspended: {}", found["message"].as_str().unwrap_or("-")));
-    format!(
-        "Ready={} {}: {}{}",
-        text("status"),
-        text("reason"),
-        text("message"),
-        suspended.unwrap_or_default()
-    )
-}
-
 #[expect(clippy::disallowed_methods, reason = "a new value of the annotation, which people read")]
 fn now() -> Timestamp {
     Timestamp::now()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_condition_ready_is_one_line() {
-        let ready =
-            serde_json::json!({"type": "Ready", "status": "True", "reason": "UpToDate", "message": "x"});
-        assert_eq!(summary(&serde_json::json!({"conditions": [ready]})), "Ready=True UpToDate: x");
-        assert_eq!(summary(&Value::Null), "Ready=- -: -");
-        let suspended = serde_json::json!({"type": "Suspended", "status": "True", "message": "y"});
-        let status = serde_json::json!({"conditions": [suspended]});
-        assert_eq!(summary(&status), "Ready=- -: -; Suspended: y");
-    }
 }

@@ -58,13 +58,13 @@ pub fn shown(object: &ObjectKey) -> String {
     format!("{}.{GROUP}/{}", object.kind.to_string().to_ascii_lowercase(), object.key)
 }
 
-/// Parses a kind as kubectl does: singular, plural or short name, with or without the group.
+/// Parses a kind as kubectl does: singular, plural or short name, with or without the group; also builder and refresher.
 pub fn kind_of(word: &str) -> Result<Kind, BadTarget> {
     let lower = word.to_ascii_lowercase();
     let bare = lower.strip_suffix(GROUP).and_then(|rest| rest.strip_suffix('.')).unwrap_or(&lower);
     match bare {
-        "pb" | "packerbuilder" | "packerbuilders" => Ok(Kind::PackerBuilder),
-        "ar" | "amirefresher" | "amirefreshers" => Ok(Kind::AMIRefresher),
+        "pb" | "packerbuilder" | "packerbuilders" | "builder" | "builders" => Ok(Kind::PackerBuilder),
+        "ar" | "amirefresher" | "amirefreshers" | "refresher" | "refreshers" => Ok(Kind::AMIRefresher),
         _ => Err(BadTarget::Kind(word.to_owned())),
     }
 }

@@ -4,7 +4,13 @@ use super::*;
 
 #[test]
 fn kinds_are_taken_as_kubectl_takes_them() {
-    for word in ["pb/node", "PackerBuilder/node", "packerbuilders/node", "packerbuilder.ami.opsy.dev/node"] {
+    for word in [
+        "pb/node",
+        "PackerBuilder/node",
+        "packerbuilders/node",
+        "packerbuilder.ami.opsy.dev/node",
+        "builder/node",
+    ] {
         let target: Target = word.parse().expect(word);
         assert_eq!(target, Target { kind: Kind::PackerBuilder, name: "node".into() });
     }

@@ -13,7 +13,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::json_text::fields;
-use super::object::{Stored, rebuilt};
+use super::object::{Declared, Stored, rebuilt};
 use super::requests::{self, Requested};
 use crate::api::files::file_stem;
 use crate::api::{AMIRefresher, ObjectKey, PackerBuilder};
@@ -74,8 +74,9 @@ impl<K: Decoded> Form<K> for Entry {
 impl Entry {
     /// An object as it was read from the state directory.
     pub fn read(object: &ObjectKey, stored: Stored) -> Self {
+        let Stored { spec, annotations, labels, .. } = stored;
         Self {
-            document: DocumentText::from(&rebuilt(object, (stored.spec, stored.annotations), None)),
+            document: DocumentText::from(&rebuilt(object, Declared { spec, annotations, labels }, None)),
             generation: stored.generation,
             version: stored.version,
             file: stored.file,
@@ -107,8 +108,8 @@ impl Entry {
 
     /// The object with another document, with a new generation and version where an API server would set them.
     pub fn declared(&self, document: &Document) -> Self {
-        let (spec, annotations) = self.declares(&document.json);
-        let (is_new, is_changed) = (!spec, !spec || !annotations);
+        let (spec, metadata) = self.declares(&document.json);
+        let (is_new, is_changed) = (!spec, !spec || !metadata);
         Self {
             generation: self.generation + i64::from(is_new),
             version: self.version + u64::from(is_changed),
@@ -153,7 +154,7 @@ impl Entry {
         Self { version: self.version + 1, status: text(status), ..self.clone() }
     }
 
-    /// Whether a document has the same spec and the same annotations.
+    /// Whether a document has the same spec, and the same annotations and labels.
     fn declares(&self, document: &DocumentText) -> (bool, bool) {
         if self.document == *document
             || raw(&self.document).is_some_and(|raw| self::raw(document) == Some(raw))
@@ -161,7 +162,7 @@ impl Entry {
             return (true, true);
         }
         let (known, new) = (declared(&self.document), declared(document));
-        (known.0 == new.0, known.1 == new.1)
+        (known.spec == new.spec, known.annotations == new.annotations && known.labels == new.labels)
     }
 
     /// Whether the state directory must be written for it to become `next`.
@@ -188,12 +189,13 @@ impl Entry {
 
     /// What is stored of it.
     pub fn stored(&self) -> Stored {
-        let (spec, annotations) = declared(&self.document);
+        let Declared { spec, annotations, labels } = declared(&self.document);
         Stored {
             generation: self.generation,
             version: self.version,
             spec,
             annotations,
+            labels,
             status: self.status(),
             file: self.file.clone(),
             created: self.created,
@@ -227,17 +229,17 @@ impl Entry {
     }
 }
 
-/// Spec and annotations of a document.
-fn declared(document: &DocumentText) -> (Value, Value) {
+/// What a document declares.
+fn declared(document: &DocumentText) -> Declared {
     let mut json = document.value();
-    (json["spec"].take(), json["metadata"]["annotations"].take())
+    let [annotations, labels] = ["annotations", "labels"].map(|field| json["metadata"][field].take());
+    Declared { spec: json["spec"].take(), annotations, labels }
 }
 
-/// Spec and annotations of a document as text, which is compared without decoding: equal texts are equal values.
-fn raw(document: &DocumentText) -> Option<(&str, Option<&str>)> {
+/// What a document declares as text, which is compared without decoding: equal texts are equal values.
+fn raw(document: &DocumentText) -> Option<(&str, [Option<&str>; 2])> {
     let [spec, metadata] = fields(document.as_str(), ["spec", "metadata"])?;
-    let [annotations] = fields(metadata?, ["annotations"])?;
-    Some((spec?, annotations))
+    Some((spec?, fields(metadata?, ["annotations", "labels"])?))
 }
 
 fn text(status: &Value) -> Option<Arc<str>> {

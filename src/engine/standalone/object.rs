@@ -20,6 +20,9 @@ pub struct Stored {
     /// one.
     #[serde(default)]
     pub annotations: Value,
+    /// Labels of the manifest, by which commands select objects.
+    #[serde(default, skip_serializing_if = "Value::is_null")]
+    pub labels: Value,
     #[serde(default)]
     pub status: Value,
     /// File of the manifest that was loaded last.
@@ -32,21 +35,26 @@ pub struct Stored {
     pub name: Option<String>,
 }
 
-/// The document of an object without a manifest, rebuilt from its stored spec and annotations, with a deletion timestamp
+/// What a manifest declares of an object, apart from its name.
+pub(super) struct Declared {
+    pub spec: Value,
+    pub annotations: Value,
+    pub labels: Value,
+}
+
+/// The document of an object without a manifest, rebuilt from what is stored of its last one, with a deletion timestamp
 /// if it is to be deleted.
-pub(super) fn rebuilt(
-    object: &ObjectKey,
-    (spec, annotations): (Value, Value),
-    deleted: Option<Timestamp>,
-) -> Value {
+pub(super) fn rebuilt(object: &ObjectKey, declared: Declared, deleted: Option<Timestamp>) -> Value {
     let mut document = json!({
         "apiVersion": format!("{}/{}", crate::api::GROUP, crate::api::VERSION),
         "kind": object.kind.to_string(),
         "metadata": { "name": object.key.name, "namespace": object.key.namespace },
     });
-    document["spec"] = spec;
-    if !annotations.is_null() {
-        document["metadata"]["annotations"] = annotations;
+    document["spec"] = declared.spec;
+    for (field, value) in [("annotations", declared.annotations), ("labels", declared.labels)] {
+        if !value.is_null() {
+            document["metadata"][field] = value;
+        }
     }
     if let Some(at) = deleted {
         document["metadata"]["deletionTimestamp"] = json!(Time(at));

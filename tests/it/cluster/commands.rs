@@ -212,4 +212,11 @@ async fn status_reads_the_cluster() {
         serde_json::from_str(&said(&place, &["status", "--output", "json"]).await.stdout).expect("JSON");
     assert_eq!(all.as_array().map(Vec::len), Some(2), "{all}");
     assert_eq!(all[0]["status"]["lastRunBuiltImageID"], "ami-1");
+
+    place.kubectl(&["label", "ar/demo", "team=web"], "");
+    let names = said(&place, &["status", "-l", "team in (web,data)", "-o", "name"]).await;
+    assert_eq!(names.stdout, "amirefresher.ami.opsy.dev/demo\n", "{names:?}");
+    let some = said(&place, &["status", "builders", "ar/none", "-o", "name"]).await;
+    assert_eq!((some.status.code(), some.stdout.as_str()), (Some(1), "packerbuilder.ami.opsy.dev/node\n"));
+    assert!(some.stderr.starts_with("opsy: no AMIRefresher/none in cluster https://"), "{some:?}");
 }

@@ -123,6 +123,8 @@ fn a_changed_document_wakes_its_object() {
     });
     assert_eq!(watched.load(edited("/metadata", labeled.clone())), ["b"]);
     assert_eq!(watched.shown("b").expect("shown").labels()["team"], "a");
+    let stored = read_one(&watched.home.shared.dir, &object("b")).expect("read").expect("stored");
+    assert_eq!((stored.version, stored.labels), (5, json!({"team": "a"})), "commands select by labels");
     assert!(watched.load(edited("/metadata", labeled)).is_empty());
     assert_eq!(["a", "c"].map(|name| watched.stored(name)), before);
 }
