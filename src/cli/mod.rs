@@ -31,9 +31,19 @@ use clap::{Parser, Subcommand};
 
 use crate::settings;
 
+/// The exit codes, as the help prints them. The README has the same table.
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  The command succeeded. run --once: every object is in sync, and nothing is in progress.
+  1  The command failed. validate, plan: a manifest is invalid. status: an object that is named does not exist.
+     reconcile: the object is not ready afterwards.
+  2  run --once: an object is stalled or failing, or a file or the push of status was refused.
+     plan --detailed-exitcode: the change has an effect.
+  3  run --once: an object waits on purpose, such as for an approval or a window, or is suspended.";
+
 /// Build machine images and roll them out to EKS node groups as declared in a Git repository.
 #[derive(Parser)]
-#[command(name = "opsy", version, about)]
+#[command(name = "opsy", version, about, after_help = EXIT_CODES)]
 struct Cli {
     #[command(subcommand)]
     command: Command,

@@ -1,4 +1,4 @@
-//! `opsy reconcile KIND/NAME`: triggers a reconciliation and prints its result.
+//! `opsy reconcile KIND/NAME`: triggers a reconciliation and prints its result. It fails if the object is not ready.
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use super::annotate::{self, Live};
-use super::ready::summary;
+use super::ready::{is_ready, summary};
 use super::target;
 use crate::api::annotations::RECONCILE_AT;
 use crate::telemetry::out;
@@ -24,7 +24,7 @@ pub struct Args {
     timeout: Duration,
 }
 
-/// Triggers a reconciliation and waits for it.
+/// Triggers a reconciliation and waits for it. The exit code is 1 if the object is not ready afterwards.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     target::wait(async {
         let live = args.object.find().await?;
@@ -43,8 +43,9 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
                  this namespace, or wait longer with --timeout"
             );
         };
-        out::line(format_args!("{name}: {}", summary(&status?)))?;
-        Ok(ExitCode::SUCCESS)
+        let status = status?;
+        out::line(format_args!("{name}: {}", summary(&status)))?;
+        Ok(if is_ready(&status) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     })
 }
 

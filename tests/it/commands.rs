@@ -100,7 +100,8 @@ fn people_act_on_live_objects_without_a_cluster() {
     world.wait("the builder to be suspended", || (suspended()? == "Annotation").then_some(()));
     let handled = live("lastHandledReconcileAt");
     let done = world.run(&["reconcile", "pb/node"]);
-    assert!(done.status.success() && done.stdout.contains("Suspended"), "{done:?}");
+    assert_eq!(done.status.code(), Some(1), "it was never built: {done:?}");
+    assert!(done.stdout.contains("Ready=False") && done.stdout.contains("Suspended"), "{done:?}");
     assert_ne!(live("lastHandledReconcileAt"), handled);
     let resumed = world.run(&["resume", "pb/node"]);
     assert_eq!(

@@ -57,8 +57,8 @@ impl Scope {
 pub enum ConnectError {
     #[error("the kubeconfig cannot be used: {0}")]
     Kubeconfig(#[from] kube::config::KubeconfigError),
-    #[error("not in a cluster, and no --kubeconfig: {0}")]
-    NotInCluster(#[from] kube::config::InClusterError),
+    #[error("not in a pod, and kubectl has no kubeconfig ({0}); name one with --kubeconfig")]
+    NotInCluster(KubeconfigError),
     #[error("{0}")]
     Proxy(String),
     #[error("the Kubernetes client cannot be created: {}", error::chain(.0))]
@@ -66,21 +66,22 @@ pub enum ConnectError {
 }
 
 impl Cluster {
-    /// Connects with a kubeconfig, else with the credentials of the pod. No namespaces means the agent's own; `*` means
-    /// all.
+    /// Connects with a kubeconfig, else with the credentials of the pod, else with the kubeconfig of kubectl. No
+    /// namespaces means the agent's own; `*` means all.
     pub async fn connect(
         kubeconfig: Option<&Path>,
         namespaces: &[String],
         network: &Network,
     ) -> Result<Self, ConnectError> {
-        let mut proxy = None;
-        let mut config = match kubeconfig {
-            Some(path) => {
-                let mut file = Kubeconfig::read_from(path)?;
-                proxy = network::take_proxy(&mut file, None);
-                Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await?
+        let (mut config, proxy) = match (kubeconfig, Config::incluster()) {
+            (None, Ok(config)) => (config, None),
+            (path, _) => {
+                let file = match path {
+                    Some(path) => Kubeconfig::read_from(path)?,
+                    None => Kubeconfig::read().map_err(ConnectError::NotInCluster)?,
+                };
+                with_kubeconfig(file, &KubeConfigOptions::default()).await?
             }
-            None => Config::incluster()?,
         };
         network::prepare(&mut config, proxy, network)?;
         config.connect_timeout = Some(REQUEST_LIMIT);
@@ -105,14 +106,13 @@ impl Cluster {
     ) -> Result<(Self, String), ConnectError> {
         let options = KubeConfigOptions { context: context.map(str::to_owned), ..Default::default() };
         let file = kubeconfig.map_or_else(Kubeconfig::read, Kubeconfig::read_from);
-        let (mut context, mut proxy) = (None, None);
-        let mut config = match file {
-            Ok(mut file) => {
-                proxy = network::take_proxy(&mut file, options.context.as_deref());
+        let mut context = None;
+        let (mut config, proxy) = match file {
+            Ok(file) => {
                 context = options.context.clone().or_else(|| file.current_context.clone());
-                Config::from_custom_kubeconfig(file, &options).await?
+                with_kubeconfig(file, &options).await?
             }
-            Err(error) => Config::incluster().map_err(|_| ConnectError::Kubeconfig(error))?,
+            Err(error) => (Config::incluster().map_err(|_| ConnectError::Kubeconfig(error))?, None),
         };
         network::prepare(&mut config, proxy, network)?;
         config.connect_timeout = Some(REQUEST_LIMIT);
@@ -137,6 +137,15 @@ impl Cluster {
         let digest = crate::api::ids::digest(&parts);
         Ok(Owner::parse(&digest[..16]).expect("hex digits are an owner"))
     }
+}
+
+/// The configuration of a context, and its proxy.
+async fn with_kubeconfig(
+    mut file: Kubeconfig,
+    options: &KubeConfigOptions,
+) -> Result<(Config, Option<String>), KubeconfigError> {
+    let proxy = network::take_proxy(&mut file, options.context.as_deref());
+    Ok((Config::from_custom_kubeconfig(file, options).await?, proxy))
 }
 
 /// Whether kubectl has a cluster by default. An unreadable kubeconfig counts: the error of the connection explains it.

@@ -128,17 +128,20 @@ async fn reconcile_waits_for_the_result_and_prints_it() {
     assert_eq!(outcome.status.code(), Some(1));
     assert!(outcome.stderr.contains("check that an agent is running for this namespace"), "{outcome:?}");
 
-    let before = annotation(&place, "reconcileAt").await;
-    let asking = opsy(&place, &["reconcile", "pb/node"]);
-    let asking = tokio::task::spawn_blocking(move || run(asking));
-    // The test does what the agent would do.
-    let asked = async || annotation(&place, "reconcileAt").await.filter(|now| Some(now) != before.as_ref());
-    let asked = until("the annotation", SOON, asked).await;
-    let ready = json!({"type": "Ready", "status": "True", "reason": "UpToDate", "message": "all is well"});
-    write_status(&place, json!({ "lastHandledReconcileAt": asked, "conditions": [ready] })).await;
-    let outcome = asking.await.expect("the command's end");
-    assert!(outcome.status.success(), "{outcome:?}");
-    assert!(outcome.stdout.ends_with("/node: Ready=True UpToDate: all is well\n"), "{outcome:?}");
+    for (status, code) in [("True", 0), ("False", 1)] {
+        let before = annotation(&place, "reconcileAt").await;
+        let asking = opsy(&place, &["reconcile", "pb/node"]);
+        let asking = tokio::task::spawn_blocking(move || run(asking));
+        // The test does what the agent would do.
+        let asked =
+            async || annotation(&place, "reconcileAt").await.filter(|now| Some(now) != before.as_ref());
+        let asked = until("the annotation", SOON, asked).await;
+        let ready = json!({"type": "Ready", "status": status, "reason": "Why", "message": "so it is"});
+        write_status(&place, json!({ "lastHandledReconcileAt": asked, "conditions": [ready] })).await;
+        let outcome = asking.await.expect("the command's end");
+        assert_eq!(outcome.status.code(), Some(code), "{outcome:?}");
+        assert!(outcome.stdout.ends_with(&format!("/node: Ready={status} Why: so it is\n")), "{outcome:?}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -128,7 +128,9 @@ async fn a_live_object_is_suspended_resumed_cancelled_and_reconciled() {
             let log = std::fs::read_to_string(replicas.world.root().join("agent.log")).unwrap_or_default();
             log.lines().any(|line| line.contains("\"fetched\"") && line.contains(commit.trim())).then_some(())
         });
-        assert!(replicas.person(&["reconcile", "pb/node"]).contains("Suspended"));
+        let not_ready = said_now(&replicas.place, &["reconcile", "pb/node"]);
+        assert_eq!(not_ready.status.code(), Some(1), "it has no image yet: {not_ready:?}");
+        assert!(not_ready.stdout.contains("Suspended"), "{not_ready:?}");
         assert_eq!(replicas.jobs(), Vec::<Value>::new());
         // The object was applied again, and kept the annotation of the person.
         let team =
