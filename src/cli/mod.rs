@@ -7,9 +7,12 @@ pub mod approve;
 pub mod cancel;
 pub mod completion;
 pub mod crds;
+pub mod format;
+pub mod history;
 pub mod logs;
 pub mod man;
 pub mod objects;
+pub mod outline;
 pub mod packer_run;
 pub mod place;
 pub mod plan;
@@ -23,6 +26,8 @@ pub mod status;
 pub mod suspend;
 pub mod table;
 pub mod target;
+pub mod trace;
+pub mod tree;
 pub mod validate;
 
 use std::process::ExitCode;
@@ -35,8 +40,8 @@ use crate::settings;
 const EXIT_CODES: &str = "\
 Exit codes:
   0  The command succeeded. run --once: every object is in sync, and nothing is in progress.
-  1  The command failed. validate, plan: a manifest is invalid. status: an object that is named does not exist.
-     reconcile: the object is not ready afterwards.
+  1  The command failed. validate, plan: a manifest is invalid. status, tree: an object that is named does not
+     exist. reconcile: the object is not ready afterwards. trace: no status knows the image.
   2  run --once: an object is stalled or failing, or a file or the push of status was refused.
      plan --detailed-exitcode: the change has an effect.
   3  run --once: an object waits on purpose, such as for an approval or a window, or is suspended.";
@@ -60,6 +65,15 @@ enum Command {
     /// Show the status of builders and refreshers
     #[command(after_help = place::RULE)]
     Status(status::Args),
+    /// Print the last runs of a builder or the last rollouts of a refresher
+    #[command(after_help = place::RULE)]
+    History(history::Args),
+    /// Print the repository, builders, images, refreshers and node groups as a tree
+    #[command(after_help = place::RULE)]
+    Tree(tree::Args),
+    /// Print where an image comes from and where it runs
+    #[command(after_help = place::RULE)]
+    Trace(trace::Args),
     /// Print the Packer log of the last run of a builder
     #[command(after_help = place::RULE)]
     Logs(logs::Args),
@@ -117,6 +131,9 @@ pub fn main() -> anyhow::Result<ExitCode> {
         Command::Validate(args) => validate::run(&args),
         Command::Plan(args) => plan::run(&args),
         Command::Status(args) => status::run(&args),
+        Command::History(args) => history::run(&args),
+        Command::Tree(args) => tree::run(&args),
+        Command::Trace(args) => trace::run(&args),
         Command::Logs(args) => logs::run(&args),
         Command::Reconcile(args) => reconcile::run(&args),
         Command::Suspend(args) => suspend::suspend(&args),

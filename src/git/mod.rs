@@ -49,7 +49,7 @@ pub use error::GitError;
 pub use handle::{Handle, Options};
 pub use http::Http;
 pub use mirror::Tip;
-pub use reader::{Blob, Described};
+pub use reader::{Blob, Described, describe_in};
 pub use secret::Secret;
 pub use tls::trust;
 pub use tree::Listing;

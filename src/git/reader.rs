@@ -47,6 +47,23 @@ pub struct Described {
     pub subject: String,
 }
 
+fn described(commit: &Commit<'_>) -> Described {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    Described {
+        id: commit_id(commit.id()),
+        author: text(commit.author().name_bytes()),
+        subject: commit.summary_bytes().map(text).unwrap_or_default(),
+    }
+}
+
+/// Returns author and subject of a commit, if the repository that contains a directory has it. Reads only what is on the
+/// disk.
+pub fn describe_in(dir: &Path, commit: &CommitId) -> Option<Described> {
+    let repo = Repository::discover(dir).ok()?;
+    let found = repo.find_commit(oid(commit.as_str()).ok()?).ok()?;
+    Some(described(&found))
+}
+
 /// The clone, for reading.
 pub(super) struct Reader {
     options: Arc<Options>,
@@ -120,12 +137,7 @@ impl Reader {
             }
             found = parent;
         }
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        Ok(Described {
-            id: commit_id(found.id()),
-            author: text(found.author().name_bytes()),
-            subject: found.summary_bytes().map(text).unwrap_or_default(),
-        })
+        Ok(described(&found))
     }
 
     /// Returns true if a commit is `other` or descends from it.

@@ -21,10 +21,11 @@ use super::{Cluster, MANAGED_BY, RUN, Scope};
 use crate::api::Class;
 use crate::engine::EngineError;
 use crate::engine::nodes::{BuildPod, Hosts, Node, NodePod, Nodes};
+pub use fields::IMAGE;
 use fields::{BudgetFields, NodeFields, PodFields};
 
 /// Label of the nodes of an EKS managed node group.
-const GROUP: &str = "eks.amazonaws.com/nodegroup";
+pub const GROUP: &str = "eks.amazonaws.com/nodegroup";
 /// Objects per page. A page of pods with long specs stays below ten megabytes.
 const PAGE: u32 = 250;
 /// Pods that have not ended.

@@ -13,7 +13,7 @@ use crate::engine::nodes::{Budget, BuildPod, Node, NodePod};
 /// Label of a node: ID of the launch template of its group.
 const TEMPLATE: &str = "eks.amazonaws.com/sourceLaunchTemplateId";
 /// Label of a node: ID of its image.
-const IMAGE: &str = "eks.amazonaws.com/nodegroup-image";
+pub const IMAGE: &str = "eks.amazonaws.com/nodegroup-image";
 /// Annotation of a mirror pod, which the kubelet creates from a file of its node.
 const MIRROR: &str = "kubernetes.io/config.mirror";
 /// Annotations by which pods ask autoscalers not to evict them, with the value.
