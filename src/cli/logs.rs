@@ -1,6 +1,8 @@
-//! `opsy logs packerbuilder/NAME`: prints the Packer log of the last run of a builder, or of a named run. Reads it from
-//! the directory of the run, or from its pod with the kubeconfig of the user. Secrets are already masked in the log.
+//! `opsy logs packerbuilder/NAME`: prints the Packer log of the last run of a builder, of the one before it, or of a named
+//! run. Reads it from the directory of the run, or from its pod with the kubeconfig of the user. Secrets are already masked
+//! in the log.
 
+use std::cmp::Reverse;
 use std::fs::File;
 use std::io::{self, ErrorKind, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
@@ -10,6 +12,7 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use clap_complete::ArgValueCompleter;
 use futures::AsyncReadExt;
+use jiff::Timestamp;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Api, DynamicObject, ListParams, LogParams};
@@ -18,8 +21,9 @@ use opsy_runner::request::LOG;
 use super::completion;
 use super::place::{ClusterPlace, Place, PlaceFlags, StatePlace};
 use super::target::{self, Target, wait};
-use crate::api::builder::RunRecord;
-use crate::api::{Key, Kind};
+use crate::api::builder::{PackerBuilderStatus, RunRecord};
+use crate::api::words::RunPhase;
+use crate::api::{BuildId, Key, Kind, RunName};
 use crate::engine::kubernetes::error::Refusal;
 use crate::engine::kubernetes::job::{PACKER, builder_label};
 use crate::engine::kubernetes::pod::Sighting;
@@ -40,9 +44,12 @@ pub struct Args {
     /// Print new lines until the run ends
     #[arg(long, short)]
     follow: bool,
-    /// Print the log of this run instead of the last one
-    #[arg(long, value_name = "NAME")]
+    /// Print the log of this run instead of the last one: a build ID of `opsy history`, or the name of the run
+    #[arg(long, value_name = "ID")]
     run: Option<String>,
+    /// Print the log of the run before the last one
+    #[arg(long, short, conflicts_with_all = ["run", "follow"])]
+    previous: bool,
     /// Look for build pods in this namespace, if the agent runs builds in a separate namespace
     #[arg(long, env = "OPSY_BUILDS_NAMESPACE", value_name = "NAME")]
     builds_namespace: Option<String>,
@@ -68,13 +75,16 @@ fn of_state(args: &Args, place: &StatePlace) -> anyhow::Result<()> {
     place.warning().iter().for_each(out::error);
     let namespace = args.place.namespace.clone().unwrap_or_else(|| "default".to_owned());
     let builder = Key { namespace, name: args.target.name.clone() };
-    let folders = [runs_dir(&place.path), logs_dir(&place.path)];
-    let found = last_run(&folders, &builder, args.run.as_deref());
-    let Some(dir) = found.with_context(|| place.to_string())? else {
-        let run = args.run.as_ref().map_or_else(|| "a run".to_owned(), |run| format!("run {run}"));
+    let places = [runs_dir(&place.path), logs_dir(&place.path)];
+    let runs = runs_of(&places, &builder).with_context(|| place.to_string())?;
+    let Some(dir) = choose(&runs, args) else {
+        let names: Vec<&str> = runs.iter().map(|run| run.name.as_str()).collect();
+        let names = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
         bail!(
-            "no log of {run} of {builder} in the {place}, which keeps the last five of each builder (select \
-             another namespace with -n, another state directory with --state, or a cluster with --kubeconfig)"
+            "no log of {} of {builder} in the {place}, which keeps the last five of each builder and has {names} \
+             (select another namespace with -n, another state directory with --state, or a cluster with \
+             --kubeconfig)",
+            wanted(args)
         );
     };
     let log = dir.join(LOG);
@@ -86,7 +96,7 @@ fn of_state(args: &Args, place: &StatePlace) -> anyhow::Result<()> {
     };
     let mut printed = out::Log::new();
     loop {
-        let live = args.follow && is_live(&dir)?;
+        let live = args.follow && is_live(dir)?;
         if !pass_on(&mut file, &mut printed)? || !live {
             printed.end()?;
             return Ok(());
@@ -95,15 +105,45 @@ fn of_state(args: &Args, place: &StatePlace) -> anyhow::Result<()> {
     }
 }
 
-/// The directory of the newest run of a builder, or of the named run, in progress or ended.
-fn last_run(places: &[PathBuf], builder: &Key, named: Option<&str>) -> io::Result<Option<PathBuf>> {
+/// The run that the arguments select, for messages.
+fn wanted(args: &Args) -> String {
+    match (&args.run, args.previous) {
+        (Some(run), _) => format!("run {run}"),
+        (None, true) => "the run before the last one".to_owned(),
+        (None, false) => "a run".to_owned(),
+    }
+}
+
+/// A run with its directory.
+struct KnownRun {
+    name: RunName,
+    build: BuildId,
+    created: Timestamp,
+    path: PathBuf,
+}
+
+/// The runs of a builder, in progress and ended, newest first.
+fn runs_of(places: &[PathBuf], builder: &Key) -> io::Result<Vec<KnownRun>> {
     let listed: io::Result<Vec<_>> = places.iter().map(|place| folders::list(place)).collect();
-    let all = listed?.into_iter().flatten();
-    let all = all.filter_map(|run| Some((run.facts.ok()?, run.name, run.path)));
-    let wanted = all.filter(|(facts, name, _)| {
-        facts.builder == *builder && named.is_none_or(|named| name.as_str() == named)
+    let known = listed?.into_iter().flatten().filter_map(|run| {
+        let facts = run.facts.ok().filter(|facts| facts.builder == *builder)?;
+        Some(KnownRun { name: run.name, build: facts.build, created: facts.created_at, path: run.path })
     });
-    Ok(wanted.max_by_key(|(facts, ..)| facts.created_at).map(|(.., path)| path))
+    let mut runs: Vec<KnownRun> = known.collect();
+    runs.sort_by_key(|run| Reverse(run.created));
+    // The log of a run whose directory is about to be removed is in both places.
+    runs.dedup_by(|later, first| later.name == first.name);
+    Ok(runs)
+}
+
+/// The directory of the run that the arguments select.
+fn choose<'a>(runs: &'a [KnownRun], args: &Args) -> Option<&'a Path> {
+    let is_named = |run: &&KnownRun, named: &str| run.name.as_str() == named || run.build.as_str() == named;
+    let run = match &args.run {
+        Some(named) => runs.iter().find(|run| is_named(run, named)),
+        None => runs.get(usize::from(args.previous)),
+    };
+    run.map(|run| run.path.as_path())
 }
 
 /// Returns true while the run is in progress. Its directory disappears when its result is collected.
@@ -137,10 +177,11 @@ async fn of_pod(args: &Args, place: &ClusterPlace) -> anyhow::Result<()> {
     let pods_in = args.builds_namespace.as_ref().unwrap_or(&cluster.namespace);
     let pods: Api<Pod> = Api::namespaced(cluster.client.clone(), pods_in);
     let mut labels = format!("{BUILDER}={}", builder_label(name));
-    let run = match (&args.run, &args.builds_namespace) {
-        // Builders with the same name in different namespaces share this namespace: select the pod by its run.
-        (None, Some(_)) => run_in_status(args, place).await?,
-        (run, _) => run.clone(),
+    // Builders with the same name in different namespaces share the namespace of builds: select the pod by its run.
+    let run = match (&args.run, args.previous || args.builds_namespace.is_some()) {
+        (Some(run), _) => Some(run_name(name, run)),
+        (None, true) => run_in_status(args, place).await?,
+        (None, false) => None,
     };
     if let Some(run) = run {
         labels = format!("{labels},{RUN}={run}");
@@ -167,9 +208,45 @@ async fn of_pod(args: &Args, place: &ClusterPlace) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The run that the status of the builder names.
+/// The name of a run that a person names by its build ID or by its name.
+fn run_name(builder: &str, named: &str) -> String {
+    BuildId::parse(named).map_or_else(|_| named.to_owned(), |build| RunName::of(builder, &build).to_string())
+}
+
+/// The last run in the status of the builder, or the one before it.
 async fn run_in_status(args: &Args, place: &ClusterPlace) -> anyhow::Result<Option<String>> {
-    Ok(builder(args, place).await?.data["status"]["jobName"].as_str().map(str::to_owned))
+    let status = status(args, place).await?;
+    if !args.previous {
+        return Ok(status.job_name);
+    }
+    let Some(run) = recorded_run(args, &status) else { bail!("{}", no_such_run(args, place)) };
+    Ok(Some(run_name(&args.target.name, &run.id)))
+}
+
+/// The status of the builder. One that cannot be decoded counts as absent.
+async fn status(args: &Args, place: &ClusterPlace) -> anyhow::Result<PackerBuilderStatus> {
+    let mut object = builder(args, place).await?;
+    Ok(serde_json::from_value(object.data["status"].take()).unwrap_or_default())
+}
+
+/// The ended run that the arguments select. A run in progress is not in the history, and the last run is its first.
+fn recorded_run<'a>(args: &Args, status: &'a PackerBuilderStatus) -> Option<&'a RunRecord> {
+    let mut history = status.history.iter().flatten();
+    let is_live = status.job_status.as_deref().is_some_and(|phase| RunPhase::parse(phase).is_some());
+    match &args.run {
+        Some(named) => history.find(|run| named.ends_with(&run.id)),
+        None => history.nth(usize::from(args.previous && !is_live)),
+    }
+}
+
+fn no_such_run(args: &Args, place: &ClusterPlace) -> String {
+    format!(
+        "the status of builder {} in namespace {} of {place} has no record of {}; it has the last ten (opsy history {})",
+        args.target.name,
+        place.cluster.namespace,
+        wanted(args),
+        args.target
+    )
 }
 
 async fn builder(args: &Args, place: &ClusterPlace) -> anyhow::Result<DynamicObject> {
@@ -187,14 +264,8 @@ async fn builder(args: &Args, place: &ClusterPlace) -> anyhow::Result<DynamicObj
 
 /// Prints what the status of the builder keeps of a run whose pod is deleted.
 async fn of_status(args: &Args, place: &ClusterPlace) -> anyhow::Result<()> {
-    let (name, namespace) = (&args.target.name, &place.cluster.namespace);
-    let object = builder(args, place).await?;
-    let history = serde_json::from_value::<Vec<RunRecord>>(object.data["status"]["history"].clone());
-    let history = history.unwrap_or_default();
-    let is_named = |run: &&RunRecord| args.run.as_deref().is_none_or(|named| named.ends_with(&run.id));
-    let Some(run) = history.iter().find(is_named) else {
-        bail!("no such run of {name} in namespace {namespace}; its status has the last ten (opsy status)");
-    };
+    let status = status(args, place).await?;
+    let Some(run) = recorded_run(args, &status) else { bail!("{}", no_such_run(args, place)) };
     let id = &run.id;
     out::error(format_args!(
         "the pod of build {id} was deleted with its log; the status of the builder contains this:"
