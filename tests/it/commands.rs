@@ -197,6 +197,11 @@ fn a_command_goes_to_the_place_that_the_rule_selects() {
         }
     }
 
+    let agent = || user(&["run", "--engine", "kubernetes", "--repo", "images", "--state", "agent"]);
+    let nowhere = agent();
+    let words = "not in a pod, and kubectl has no kubeconfig";
+    assert!(nowhere.status.code() == Some(1) && nowhere.stderr.contains(words), "{nowhere:?}");
+
     let state = world.root().join(".local/state/opsy");
     fs::create_dir_all(&state).expect("a state directory");
     let there = format!("state directory {}", state.display());
@@ -214,6 +219,12 @@ fn a_command_goes_to_the_place_that_the_rule_selects() {
             "a state directory without a running agent is not selected: {args:?}: {outcome:?}"
         );
     }
+    let connects = agent();
+    assert_eq!(connects.status.code(), Some(1));
+    assert!(
+        !connects.stderr.contains(words) && connects.stderr.contains("Connection refused"),
+        "{connects:?}"
+    );
     let named = user(&["status", "--state", state.to_str().expect("UTF-8")]);
     assert!(named.status.success() && named.stdout.contains(&there), "{named:?}");
     let both = user(&["status", "--state", "here", "--context", "away"]);
