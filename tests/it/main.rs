@@ -21,6 +21,7 @@ mod map;
 mod network;
 mod notify;
 mod operator;
+mod output;
 mod packers;
 mod plan;
 mod policy;
