@@ -13,7 +13,7 @@ use super::target::{self, Target};
 use crate::announce::took;
 use crate::api::Kind;
 use crate::api::builder::{PackerBuilderStatus, RunRecord};
-use crate::api::refresher::{AMIRefresherStatus, RolloutRecord};
+use crate::api::refresher::{AMIRefresherStatus, RolloutGroup, RolloutRecord};
 use crate::api::words::{RolloutResult, RunPhase};
 use crate::telemetry::out;
 
@@ -100,6 +100,9 @@ fn rollouts(status: &AMIRefresherStatus, builder: Option<&(Target, Vec<RunRecord
         let groups = live.groups.iter().flatten();
         let from: BTreeSet<&String> =
             groups.clone().filter_map(|group| group.previous_ami.as_ref()).collect();
+        let failures = groups.clone().filter_map(|group| group.last_failure.as_deref());
+        let is_done = |group: &&RolloutGroup| group.finished_at.is_some() && group.last_failure.is_none();
+        let done = groups.clone().filter(is_done).count();
         rows.push(vec![
             live.id.clone(),
             "InProgress".to_owned(),
@@ -108,8 +111,8 @@ fn rollouts(status: &AMIRefresherStatus, builder: Option<&(Target, Vec<RunRecord
             "-".to_owned(),
             list(from),
             live.target.clone(),
-            groups.clone().count().to_string(),
-            list(groups.filter_map(|group| group.last_failure.as_ref())),
+            format!("{done}/{}", groups.clone().count()),
+            failures.collect::<Vec<_>>().join("; "),
         ]);
     }
     rows.extend(status.history.iter().flatten().map(|record| rollout_row(record, builder)));
@@ -193,15 +196,16 @@ mod tests {
                 "startedAt": "2026-01-01T00:00:00Z", "finishedAt": "2026-01-01T01:00:00Z", "failures": ["web: AccessDenied"],
             })
         };
-        let live =
-            json!({"id": "r3", "target": "ami-2", "groups": [{"name": "web", "previousAMI": "ami-1"}]});
+        let moved = json!({"name": "a", "previousAMI": "ami-1", "finishedAt": "2026-01-02T00:00:00Z"});
+        let stuck = json!({"name": "b", "previousAMI": "ami-1", "lastFailure": "b: no capacity"});
+        let live = json!({"id": "r3", "target": "ami-2", "groups": [moved, stuck]});
         let status =
             json!({"rollout": live, "history": [record("r2", json!("r1")), record("r1", Value::Null)]});
         let target = "pb/node".parse().expect("a target");
         let builder = (target, vec![decoded(&run("b1", "Succeeded", &["ami-1"]))]);
         let rest = "2026-01-01T00:00:00Z|60 min|ami-0|ami-1|1/2|web: AccessDenied";
         let expected = [
-            "r3|InProgress|new image|-|-|ami-1|ami-2|1|-".to_owned(),
+            "r3|InProgress|new image|-|-|ami-1|ami-2|1/2|b: no capacity".to_owned(),
             format!("r2|Failed|rollback of r1|{rest}"),
             format!("r1|Failed|pb/node: Template|{rest}"),
         ];

@@ -89,7 +89,7 @@ impl Reader<'_> {
     /// Prints which named objects do not exist. Returns 1 as the exit code if there are any.
     pub fn report(&self, missing: &[String]) -> ExitCode {
         for name in missing {
-            out::error(format_args!("no {name} in {}", self.place));
+            out::error(format_args!("{name} does not exist ({})", self.place));
         }
         if missing.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
     }

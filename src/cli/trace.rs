@@ -78,7 +78,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         }
         if !origin.is_known() {
             bail!(
-                "no builder in {} records {image} among its active images or its last ten runs; its tags in EC2 name its \
+                "no builder records {image} among its active images or its last ten runs ({}); its tags in EC2 name its \
                  builder: aws ec2 describe-images --image-ids {image}",
                 reader.place()
             );

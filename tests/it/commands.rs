@@ -197,7 +197,9 @@ fn a_command_goes_to_the_place_that_the_rule_selects() {
         }
     }
 
-    let agent = || user(&["run", "--engine", "kubernetes", "--repo", "images", "--state", "agent"]);
+    let dir = world.root().join("agent");
+    let dir = dir.to_str().expect("UTF-8");
+    let agent = || user(&["run", "--engine", "kubernetes", "--repo", "images", "--state", dir]);
     let nowhere = agent();
     let words = "not in a pod, and kubectl has no kubeconfig";
     assert!(nowhere.status.code() == Some(1) && nowhere.stderr.contains(words), "{nowhere:?}");

@@ -1,9 +1,9 @@
 //! What each command prints on one fixed world without an agent, a cluster or AWS, and the help of all commands, as one
-//! golden file. `INSTA_UPDATE=always cargo test --test it output::` writes it anew after an intended change.
+//! golden file. `INSTA_UPDATE=always cargo test --test it output::` writes it again after an intended change.
 
 use std::fs::{self, File};
 use std::os::unix::process::ExitStatusExt as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
 use rustix::process::{Signal, kill_process};
@@ -104,10 +104,17 @@ impl Fixed {
         all.lines().take(lines + 1).map(|line| format!("{line}\n")).collect::<String>() + "[…]\n\n"
     }
 
+    /// The text without what depends on the machine, the time and the fixtures, but with the same layout.
     fn masked(&self, text: &str) -> String {
-        let root: &Path = self.root.path();
-        let text = text.replace(root.to_str().expect("UTF-8"), "<root>");
-        text.replace(&self.commit, "<commit>").replace(&self.commit[..12], "<commit>")
+        let text = text.replace(self.root.path().to_str().expect("UTF-8"), "<root>");
+        let commits = [40, 12, 9].into_iter().fold(text, |text, length| {
+            text.replace(&self.commit[..length], &"0123456789abcdef0123456789abcdef01234567"[..length])
+        });
+        let now = |line: &str| match line.split_once(", without AWS, at ") {
+            Some((before, _)) => format!("{before}, without AWS, at <now>\n"),
+            None => format!("{line}\n"),
+        };
+        commits.lines().map(now).collect()
     }
 }
 
@@ -207,6 +214,8 @@ const LINES: &[&str] = &[
     "logs ar/demo",
     "validate .",
     "validate nowhere",
+    "plan --offline --repo https://git.example.com/images.git",
+    "plan --base nowhere --offline",
     "reconcile pb/node",
     "reconcile node",
     "suspend pb/node",

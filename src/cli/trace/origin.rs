@@ -131,7 +131,7 @@ impl Origin {
     }
 
     fn build(&self, run: &RunRecord) -> Outline {
-        let why = run.why.as_ref().map_or(String::new(), |why| format!("  because of {why}"));
+        let why = run.why.as_ref().map_or(String::new(), |why| format!("  reason {why}"));
         let started = run.started_at.map_or(String::new(), |at| format!("  {at}"));
         let took = took(run.started_at, run.ended_at).map_or(String::new(), |took| format!(" in {took}"));
         let commit = run.commit.as_ref().map(|commit| {
@@ -217,7 +217,7 @@ mod tests {
 node ip-1  instance i-1  node group web
 └── ami-2  active in eu-west-1/x86_64
     ├── built by PackerBuilder/default/node
-    │   └── build b2  Succeeded  because of Template  2026-01-01T00:00:00Z in 5 min
+    │   └── build b2  Succeeded  reason Template  2026-01-01T00:00:00Z in 5 min
     │       └── commit 0123456789ab  packer: newer kernel  by Ann
     ├── base image ami-b
     └── rolled out by AMIRefresher/default/demo  cluster prod
@@ -233,7 +233,7 @@ node ip-1  instance i-1  node group web
         let expected = "\
 ami-1
 ├── built by PackerBuilder/default/node
-│   └── build b1  Succeeded  because of Template  2026-01-01T00:00:00Z in 5 min
+│   └── build b1  Succeeded  reason Template  2026-01-01T00:00:00Z in 5 min
 │       └── commit 0123456789ab
 ├── base image ami-b
 └── still in use by AMIRefresher/default/demo  cluster prod

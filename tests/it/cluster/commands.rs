@@ -221,5 +221,5 @@ async fn status_reads_the_cluster() {
     assert_eq!(names.stdout, "amirefresher.ami.opsy.dev/demo\n", "{names:?}");
     let some = said(&place, &["status", "builders", "ar/none", "-o", "name"]).await;
     assert_eq!((some.status.code(), some.stdout.as_str()), (Some(1), "packerbuilder.ami.opsy.dev/node\n"));
-    assert!(some.stderr.starts_with("opsy: no AMIRefresher/none in cluster https://"), "{some:?}");
+    assert!(some.stderr.starts_with("opsy: AMIRefresher/none does not exist (cluster https://"), "{some:?}");
 }
