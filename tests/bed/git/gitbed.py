@@ -6,6 +6,7 @@ pre-receive hook can reject pushes. Everything under /_bed is the control interf
   POST /_bed/repository  {"name": "fleet.git", "branch": "main"}
   POST /_bed/moved       {"from": "/old", "to": "/fleet.git", "private": true}
   POST /_bed/protocol    {"version": 0}: do not speak version 2 of Git's protocol
+  POST /_bed/readers     {"users": ["ann"]}: these users may not push
   GET|DELETE /_bed/journal
 """
 
@@ -24,9 +25,6 @@ import bedkit.server
 from bedkit import journal, program
 
 AWAY_MODES = ("503", "refuse")
-# Git configuration that allows pushes by every authenticated user, and
-# repositories that another user of this machine owns.
-GIT_CONFIG = (("http.receivepack", "true"), ("safe.directory", "*"))
 
 
 class Server(bedkit.server.Server):
@@ -35,6 +33,7 @@ class Server(bedkit.server.Server):
         self.away: str | None = None
         self.moved: dict[str, tuple[str, bool]] = {}
         self.is_old = False
+        self.readers: set[str] = set()
         self.journal = journal.Journal()
         super().__init__(port, Handler)
 
@@ -112,8 +111,12 @@ class Handler(bedkit.server.Handler):
 
     def _environment(self, length: int) -> dict[str, str]:
         path, _, query = self.path.partition("?")
-        settings = {"GIT_CONFIG_COUNT": str(len(GIT_CONFIG))}
-        for index, (key, value) in enumerate(GIT_CONFIG):
+        # Git answers 403 to a push that is not allowed, as GitHub and GitLab do. The repositories may belong to
+        # another user of this machine.
+        may_push = "false" if self._user() in self.server.readers else "true"
+        config = (("http.receivepack", may_push), ("safe.directory", "*"))
+        settings = {"GIT_CONFIG_COUNT": str(len(config))}
+        for index, (key, value) in enumerate(config):
             settings |= {f"GIT_CONFIG_KEY_{index}": key, f"GIT_CONFIG_VALUE_{index}": value}
         return {
             "PATH": os.environ["PATH"],
@@ -189,7 +192,13 @@ def set_protocol(server: Server, asked: dict) -> dict:
     return {"old": server.is_old}
 
 
+def set_readers(server: Server, asked: dict) -> dict:
+    server.readers = set(asked["users"])
+    return {"readers": sorted(server.readers)}
+
+
 CONTROLS = {
+    ("POST", "readers"): set_readers,
     ("POST", "away"): set_away,
     ("POST", "repository"): make_repository,
     ("POST", "moved"): move_repository,

@@ -19,7 +19,7 @@ from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_ba
 
 from bedkit.server import Reply, Request
 
-from . import iam, wire
+from . import dry_run, iam, wire
 from .faults import GATEWAY_PAGE, Fault, Faults, refusal
 from .install import RESPONSES
 from .journal import Journal
@@ -110,7 +110,10 @@ class Application:
             try:
                 world.account(call.account).clock.run_due()
                 iam.authorize(call)
+                dry_run.answer(call)
                 reply = self._dispatch(call)
+                if reply.status < 400 and dry_run.is_dry(call):
+                    raise AwsError("BedDefect", f"{call.operation} was executed despite DryRun.")
                 note["executed"] = reply.status < 400
                 if reply.status >= 400:
                     note["error"] = reply.body.decode("utf-8", "replace")[:500]

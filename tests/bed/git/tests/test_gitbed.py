@@ -90,6 +90,21 @@ def test_credentials_are_asked_for_and_can_be_rotated(start, tmp_path):
     assert git("ls-remote", f"http://ann:secret@{address}/fleet.git", check=False).returncode
 
 
+def test_a_reader_may_not_push(start, tmp_path):
+    credentials = tmp_path / "credentials"
+    credentials.write_text("ann:secret\nbob:secret\n")
+    remote = start("--credentials", credentials)
+    remote.control("POST", "repository", name="fleet.git")
+    remote.control("POST", "readers", users=["ann"])
+    address = remote.url.removeprefix("http://") + "/fleet.git"
+    work = tmp_path / "work"
+    git("clone", f"http://ann:secret@{address}", work)
+    write(work, "a")
+    refused = git("push", "origin", "HEAD:main", where=work, check=False)
+    assert refused.returncode and "403" in refused.stderr
+    git("push", f"http://bob:secret@{address}", "HEAD:main", where=work)
+
+
 def test_a_hook_refuses_a_push_with_its_words(start, tmp_path):
     remote = start()
     path = Path(remote.control("POST", "repository", name="fleet.git")["path"])
