@@ -4,10 +4,12 @@
 //! ```text
 //! flags ─> inputs ─> endpoints ─> engine (standalone | kubernetes) ─> syncing: sync, loader
 //!                                    └─> sources, notifications, publishing, metrics, reconcilers, repository
+//! check: what all of it needs, without starting it
 //! start: makes all of it          once, run: sync until nothing is left, or until a signal; then end in order
 //! ```
 
 mod accept;
+pub mod check;
 mod clock;
 mod endpoints;
 mod engine;

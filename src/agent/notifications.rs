@@ -8,6 +8,7 @@ use super::engine::Engine;
 use super::inputs::Inputs;
 use super::now;
 use crate::api::fence::Fence;
+use crate::api::network::Network;
 use crate::aws::Aws;
 use crate::git::Handle;
 use crate::git::templates::Templates;
@@ -15,6 +16,7 @@ use crate::notifications::{Notifications, Parts, sinks};
 use crate::notify::Means;
 use crate::notify::fences::Fences;
 use crate::notify::sinks::http::{Address, Http};
+use crate::settings::{RunFlags, TrustFlags};
 use crate::sync::Synced;
 
 /// The parts of the agent that notifications use.
@@ -32,15 +34,10 @@ pub struct Uses<'a> {
 /// `--slack-api` is not an address.
 pub fn start(inputs: &Inputs, uses: Uses<'_>) -> anyhow::Result<Arc<Notifications>> {
     let Uses { engine, aws, git, templates, synced } = uses;
-    let slack_api = &inputs.flags.slack_api;
-    let slack = Address::parse(slack_api).map_err(|why| anyhow::anyhow!("--slack-api {slack_api}: {why}"))?;
-    // Without certificates everything else works: only destinations that need them report it.
-    let http = Http::new(&inputs.network)
-        .map_err(|error| format!("the certificates of this machine cannot be read: {error}"));
-    let means = Means { http, slack, aws: aws.config(), now };
+    let means = means(&inputs.flags, &inputs.network, aws)?;
     Ok(Notifications::start(Parts {
         open: sinks::opener(engine.home.clone(), means),
-        fences: fences(inputs, engine),
+        fences: fences(&inputs.flags.trust, engine.namespace.clone()),
         objects: engine.objects.clone(),
         git,
         templates,
@@ -49,8 +46,21 @@ pub fn start(inputs: &Inputs, uses: Uses<'_>) -> anyhow::Result<Arc<Notification
     }))
 }
 
-fn fences(inputs: &Inputs, engine: &Engine) -> Fences {
-    let (own, trust) = (engine.namespace.clone(), &inputs.flags.trust);
+/// What sinks are created from.
+///
+/// # Errors
+/// `--slack-api` is not an address.
+pub(super) fn means(flags: &RunFlags, network: &Network, aws: &Aws) -> anyhow::Result<Means> {
+    let slack_api = &flags.slack_api;
+    let slack = Address::parse(slack_api).map_err(|why| anyhow::anyhow!("--slack-api {slack_api}: {why}"))?;
+    // Without certificates everything else works: only destinations that need them report it.
+    let http = Http::new(network)
+        .map_err(|error| format!("the certificates of this machine cannot be read: {error}"));
+    Ok(Means { http, slack, aws: aws.config(), now })
+}
+
+/// What each namespace may use. `own` is the agent's own namespace, if it has one.
+pub(super) fn fences(trust: &TrustFlags, own: Option<String>) -> Fences {
     Fences {
         topics: Fence::new("--notify-topics", own.clone(), trust.notify_topics.clone()),
         recipients: Fence::new("--notify-recipients", own.clone(), trust.notify_recipients.clone()),

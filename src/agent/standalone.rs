@@ -1,6 +1,6 @@
 //! The engine of one machine: a state directory under a lock, builds as processes.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context as _;
@@ -18,7 +18,7 @@ use crate::engine::standalone::runs::{Packer, Processes};
 use crate::engine::standalone::secrets::Secrets;
 use crate::engine::standalone::{clone_dir, lock, logs_dir, owner_file, requests, runs_dir};
 use crate::git::address::Address;
-use crate::settings::RunFlags;
+use crate::settings::{EnvSecrets, RunFlags};
 
 /// Locks the state directory, reads it, and attaches to builds that still run.
 ///
@@ -29,12 +29,7 @@ pub fn start(inputs: &Inputs) -> anyhow::Result<Engine> {
     let state = flags.state.dir()?;
     let lock = lock::take(&state, lock::EngineKind::Standalone)?;
     let (objects, queues) = Objects::new();
-    let secrets = Secrets {
-        folder: flags.secrets.clone(),
-        environment: inputs.secrets.builds.clone(),
-        every_build: inputs.secrets.every_build.clone(),
-        ..Secrets::default()
-    };
+    let secrets = secrets(flags, &inputs.secrets);
     let home = StateHome::open(&state, objects.clone(), secrets.clone(), now)
         .context("the state directory cannot be read")?;
     let home = Arc::new(home);
@@ -67,6 +62,16 @@ pub fn start(inputs: &Inputs) -> anyhow::Result<Engine> {
     })
 }
 
+/// Where secrets are read on this machine.
+pub(super) fn secrets(flags: &RunFlags, variables: &EnvSecrets) -> Secrets {
+    Secrets {
+        folder: flags.secrets.clone(),
+        environment: variables.builds.clone(),
+        every_build: variables.every_build.clone(),
+        ..Secrets::default()
+    }
+}
+
 /// The owner that the agent of this state directory has worked for.
 fn recorded_owner(state: &Path) -> anyhow::Result<Option<String>> {
     let file = owner_file(state);
@@ -88,13 +93,7 @@ fn processes(
     objects: &Arc<Objects>,
     state: &Path,
 ) -> anyhow::Result<Processes> {
-    let plugins = flags.packer_plugins.as_ref().map(std::path::absolute).transpose()?;
-    if let Some(dir) = plugins.as_ref().filter(|dir| !dir.is_dir()) {
-        anyhow::bail!(
-            "--packer-plugins {} is not a directory: create it, or correct the path",
-            dir.display()
-        );
-    }
+    let plugins = plugins(flags)?;
     let packer = Packer {
         program: packer(&flags.packer)?,
         plugins: plugins.map(|path| path.to_string_lossy().into_owned()),
@@ -108,9 +107,21 @@ fn processes(
     Ok(Processes::new((runs_dir(state), logs_dir(state)), program, packer, secrets, ended))
 }
 
+/// The directory of plugins that all builds share, if there is one.
+pub(super) fn plugins(flags: &RunFlags) -> anyhow::Result<Option<PathBuf>> {
+    let plugins = flags.packer_plugins.as_ref().map(std::path::absolute).transpose()?;
+    if let Some(dir) = plugins.as_ref().filter(|dir| !dir.is_dir()) {
+        anyhow::bail!(
+            "--packer-plugins {} is not a directory: create it, or correct the path",
+            dir.display()
+        );
+    }
+    Ok(plugins)
+}
+
 /// Packer as builds start it. Each has a working directory of its own, so a path is made absolute. A name is looked up
 /// in PATH for each build.
-fn packer(program: &str) -> anyhow::Result<String> {
+pub(super) fn packer(program: &str) -> anyhow::Result<String> {
     use std::os::unix::fs::PermissionsExt as _;
     if !program.contains('/') {
         if !in_path(program) {

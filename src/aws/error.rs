@@ -60,6 +60,11 @@ impl AwsError {
         &self.operation
     }
 
+    /// Returns AWS's error code and message, without the operation.
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+
     /// Returns whether the launch template exists, but not this version of it, as EC2 or EKS reports it.
     pub fn is_missing_version(&self) -> bool {
         let missing = ["not found", "does not exist", "could not find", "doesn't exist"];

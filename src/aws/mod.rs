@@ -7,11 +7,13 @@ mod clients;
 mod codes;
 mod credentials;
 mod direct;
+pub mod dry_run;
 pub mod ec2;
 pub mod eks;
 mod error;
 #[cfg(test)]
 mod fake;
+mod identity;
 mod orphans;
 pub mod owners;
 mod shared;
@@ -25,7 +27,6 @@ use std::time::Duration;
 use aws_config::identity::IdentityCache;
 use aws_config::{ConfigLoader, SdkConfig};
 use jiff::Timestamp;
-use tokio::time::Instant;
 
 use crate::api::network::Network;
 pub use crate::api::tags::Tags;
@@ -34,6 +35,7 @@ use clients::Clients;
 pub use clients::{Attempt, defaults};
 use credentials::Source;
 pub use error::AwsError;
+pub use identity::Identity;
 pub use orphans::SweepError;
 use shared::Shared;
 pub use templates::{Disk, Volume};
@@ -42,8 +44,6 @@ pub use templates::{Disk, Volume};
 const KEEP: Duration = Duration::from_secs(30);
 /// A rollout in progress accepts an older response for groups that it does not move.
 const HOLD_GROUPS: Duration = Duration::from_secs(900);
-/// A role may be moved to another account while its access keys are still valid.
-const KEEP_ACCOUNT: Duration = Duration::from_secs(3600);
 /// Base images appear weekly, and a cluster is upgraded twice a year.
 const KEEP_FOUND: Duration = Duration::from_secs(300);
 /// The properties of an instance type never change.
@@ -288,21 +288,7 @@ struct Inner {
     templates: Shared<(Region, TemplateId), Arc<Vec<LaunchTemplateVersion>>, AwsError>,
     clusters: Shared<(Region, String), String, AwsError>,
     architectures: Shared<(Region, Vec<String>), BTreeSet<String>, AwsError>,
-    account: tokio::sync::Mutex<Option<Asked>>,
-}
-
-/// The account that was looked up, with the access key of that time.
-struct Asked {
-    account: String,
-    key: Option<String>,
-    at: Instant,
-}
-
-impl Asked {
-    /// Returns whether this is still the account of the credentials in use.
-    fn is_current(&self, key: Option<&str>, now: Instant) -> bool {
-        self.key.as_deref() == key && now.duration_since(self.at) < KEEP_ACCOUNT
-    }
+    account: tokio::sync::Mutex<Option<identity::Asked>>,
 }
 
 impl Aws {
@@ -363,28 +349,6 @@ impl Aws {
     /// Returns the configuration of the clients: credentials, endpoint, timeouts.
     pub fn config(&self) -> SdkConfig {
         self.0.clients.config().clone()
-    }
-
-    /// Returns the account of the credentials. It is looked up again when they change, and once an hour.
-    pub async fn account(&self, region: &Region) -> Result<String, AwsError> {
-        let mut asked = self.0.account.lock().await;
-        let key = self.0.clients.key();
-        if let Some(known) = asked.as_ref().filter(|known| known.is_current(key.as_deref(), Instant::now())) {
-            return Ok(known.account.clone());
-        }
-        *asked = None;
-        let at = Instant::now();
-        let sts = self.0.clients.sts(region);
-        let answer = sts.sdk.get_caller_identity().send().await;
-        let identity = answer.map_err(sts.failed("GetCallerIdentity"))?;
-        let account = identity.account.ok_or_else(|| unreadable("sts:GetCallerIdentity", "no account"))?;
-        // The very first call loads the credentials. If they changed during the call, it is not known whose account
-        // this is.
-        let now = self.0.clients.key();
-        if key.is_none() || key == now {
-            *asked = Some(Asked { account: account.clone(), key: now, at });
-        }
-        Ok(account)
     }
 
     /// Returns the number of attempts so far by operation and result, for example `ec2:DescribeImages 200`.

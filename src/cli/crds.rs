@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use anyhow::Context;
 use serde_json::{Value, json};
 
+use crate::agent::check::report as checks;
 use crate::api::schema;
 use crate::manifest::write::to_yaml;
 use crate::preview::report::Report;
@@ -52,6 +53,9 @@ pub fn files() -> anyhow::Result<Vec<(String, String)>> {
     let mut plan = serde_json::to_value(schemars::schema_for!(Report))?;
     plan["title"] = json!("Output of `opsy plan --output json`");
     files.push(("plan.json".to_owned(), to_json(&plan)?));
+    let mut check = serde_json::to_value(schemars::schema_for!(checks::Report))?;
+    check["title"] = json!("Output of `opsy check --output json`");
+    files.push(("check.json".to_owned(), to_json(&check)?));
     Ok(files)
 }
 

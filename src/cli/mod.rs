@@ -5,6 +5,7 @@ pub mod accept;
 pub mod annotate;
 pub mod approve;
 pub mod cancel;
+pub mod check;
 pub mod completion;
 pub mod crds;
 pub mod format;
@@ -58,6 +59,8 @@ struct Cli {
 enum Command {
     /// Run the agent: build images, roll them out, commit status
     Run(Box<settings::RunFlags>),
+    /// Check that everything that `opsy run` needs is there, with the same flags. Changes nothing
+    Check(Box<settings::RunFlags>),
     /// Check manifests without access to AWS or a cluster
     Validate(validate::Args),
     /// Show what a change of the repository would build, roll out and remove, without doing it
@@ -128,6 +131,7 @@ pub fn main() -> anyhow::Result<ExitCode> {
     };
     match cli.command {
         Command::Run(flags) => run::run(*flags),
+        Command::Check(flags) => check::run(&flags),
         Command::Validate(args) => validate::run(&args),
         Command::Plan(args) => plan::run(&args),
         Command::Status(args) => status::run(&args),

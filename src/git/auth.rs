@@ -121,6 +121,11 @@ impl Credentials {
         self.login.as_ref().map(LoginSource::read).transpose()
     }
 
+    /// Reads the trusted host keys, and returns whether there is a file of them.
+    pub fn has_hosts(&self) -> Result<bool, GitError> {
+        self.hosts().map(|hosts| hosts.is_some())
+    }
+
     /// Returns the trusted host keys; `None` if there is no file of them.
     pub(super) fn hosts(&self) -> Result<Option<KnownHosts>, GitError> {
         let exists = |secret: &&Secret| !self.usual_hosts || secret.file().is_none_or(Path::exists);

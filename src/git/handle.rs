@@ -13,8 +13,7 @@ use super::commit::{self, Attempt, Change, Outcome};
 use super::depth::History;
 use super::http::Http;
 use super::mirror::{self, Known, Mirror};
-use super::proposal_branch::{self, ProposalBranch, Proposed};
-use super::push::Pushed;
+use super::push;
 use super::reader::{Blob, Described, Reader};
 use super::signatures::{Range, Signers, SigningKey};
 use super::tree::{ChangedPath, Listing};
@@ -329,6 +328,11 @@ impl Handle {
             }
         }
         Err(GitError::Contended { url: self.options.address.to_string(), attempts: COMMIT_ATTEMPTS })
+    }
+
+    /// Returns the branches of the remote, if it accepts pushes with the credentials. Nothing is pushed.
+    pub async fn branches_to_push(&self) -> Result<Vec<String>, GitError> {
+        self.network.run(|mirror| push::branches_to_push(mirror)).await
     }
 
     /// Reads from the clone. While the history is cut before the answer is known, more of it is fetched.

@@ -6,10 +6,12 @@ use std::path::Path;
 use std::rc::Rc;
 
 use git2::{Direction, ErrorCode, Oid, PushOptions, RemoteCallbacks};
+use rustix::fs::{Access, access};
 
 use super::GitError;
 use super::auth::Authenticator;
 use super::connection::{callbacks, connection_error, proxy};
+use super::heads::{Heads, heads};
 use super::mirror::{Mirror, check_local};
 
 /// The ref in the clone that is pushed.
@@ -209,18 +211,43 @@ fn push_callbacks<'a>(auth: &Authenticator, report: &'a Report, base: Option<Oid
 }
 
 /// Returns the tip of the branch on the remote.
-fn tip(mirror: &mut Mirror, branch: &str) -> Result<Option<Oid>, GitError> {
-    let options = mirror.options().clone();
+fn tip(mirror: &Mirror, branch: &str) -> Result<Option<Oid>, GitError> {
+    let listed = listed(mirror, Direction::Fetch)?;
+    Ok(listed.branches.into_iter().find(|(name, _)| name == branch).map(|(_, tip)| tip))
+}
+
+/// Returns the branches of the remote, if it accepts pushes with the credentials. Nothing is pushed: a server refuses
+/// the connection if the user may not write, but applies the rules of a branch only to a push.
+pub(super) fn branches_to_push(mirror: &Mirror) -> Result<Vec<String>, GitError> {
+    if let Some(path) = mirror.options().address.path() {
+        check_writable(path)?;
+    }
+    Ok(listed(mirror, Direction::Push)?.branches.into_iter().map(|(name, _)| name).collect())
+}
+
+/// A push to a repository on this machine creates files in these directories.
+fn check_writable(path: &Path) -> Result<(), GitError> {
+    let folder = check_local(path)?.commondir().to_owned();
+    for part in ["objects", "refs/heads"] {
+        let part = folder.join(part);
+        access(&part, Access::WRITE_OK | Access::EXEC_OK).map_err(|error| GitError::Rejected {
+            url: path.display().to_string(),
+            why: format!("{} is not writable: {error}", part.display()),
+        })?;
+    }
+    Ok(())
+}
+
+/// Connects, and returns what the remote lists.
+fn listed(mirror: &Mirror, direction: Direction) -> Result<Heads, GitError> {
+    let options = mirror.options();
     let auth = mirror.authenticator()?;
     let url = options.address.url();
     let at_remote = |error: git2::Error| connection_error(url, &auth, &error);
-    let mut remote = mirror.repo()?.remote_anonymous(url).map_err(at_remote)?;
-    let connection = remote
-        .connect_auth(Direction::Fetch, Some(callbacks(&auth)), Some(proxy(&options)))
-        .map_err(at_remote)?;
-    let name = format!("refs/heads/{branch}");
-    let list = connection.list().map_err(at_remote)?;
-    Ok(list.iter().find(|head| head.name() == name).map(git2::RemoteHead::oid))
+    let mut remote = git2::Remote::create_detached(url).map_err(at_remote)?;
+    let connection =
+        remote.connect_auth(direction, Some(callbacks(&auth)), Some(proxy(options))).map_err(at_remote)?;
+    Ok(heads(connection.list().map_err(at_remote)?))
 }
 
 /// Returns the status of the server and the output of its hooks, as one line.

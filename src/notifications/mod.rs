@@ -9,7 +9,7 @@
 //! an object, `audience` finds its destinations, `commits` and `origin` look up what the text names, `record` writes
 //! the status, `sinks` opens a destination.
 
-mod audience;
+pub mod audience;
 mod commits;
 mod kinds;
 mod origin;

@@ -5,18 +5,18 @@ use std::sync::Arc;
 use futures::FutureExt;
 
 use crate::api::Class;
-use crate::engine::{EngineError, Home};
+use crate::engine::{EngineError, SecretReader};
 use crate::notify::destination::Destination;
 use crate::notify::sinks::{SinkError, Trouble};
 use crate::notify::{Means, Open, Values};
 
 /// Reads the Secret of a destination and makes its sink by `means`.
-pub fn opener(home: Arc<dyn Home>, means: Means) -> Open {
+pub fn opener(secrets: Arc<dyn SecretReader>, means: Means) -> Open {
     Arc::new(move |to: Destination| {
-        let (home, means) = (home.clone(), means.clone());
+        let (secrets, means) = (secrets.clone(), means.clone());
         async move {
             let values = match to.secret() {
-                Some((namespace, name)) => home.secret(namespace, name).await.map_err(unreadable)?,
+                Some((namespace, name)) => secrets.secret(namespace, name).await.map_err(unreadable)?,
                 None => Values::new(),
             };
             means.open(&to, &values)

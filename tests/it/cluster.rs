@@ -3,6 +3,7 @@
 
 mod account;
 mod chart;
+mod check;
 mod commands;
 mod drains;
 mod helm;

@@ -6,6 +6,7 @@ mod aws;
 mod bed;
 mod builder;
 mod chat;
+mod check;
 mod cluster;
 mod commands;
 mod deploy;

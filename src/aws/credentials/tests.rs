@@ -336,15 +336,6 @@ async fn the_account_is_asked_for_again_when_the_key_changes() {
     assert_eq!(account().await, "2");
 }
 
-#[test]
-fn an_account_is_asked_for_again_every_hour() {
-    let at = tokio::time::Instant::now();
-    let asked = super::super::Asked { account: "1".to_owned(), key: Some("K".to_owned()), at };
-    let after = |minutes: u64| at + Duration::from_secs(minutes * 60);
-    assert!(asked.is_current(Some("K"), after(59)) && !asked.is_current(Some("K"), after(60)));
-    assert!(!asked.is_current(Some("L"), at) && !asked.is_current(None, at));
-}
-
 #[derive(Debug)]
 struct Shared(Arc<Changing>);
 

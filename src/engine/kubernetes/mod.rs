@@ -8,10 +8,12 @@
 //!   pod     from a Job and its pod to a `Run` (pure)
 //! nodes     nodes, the pods on them, and PodDisruptionBudgets                                (`Nodes`)
 //! cluster, send, watching, secrets, account, error   the connection and what both halves need of it
+//! access    what the agent may do, and which definitions are installed, for `opsy check`
 //! ```
 //!
 //! This file contains the names that all parts agree on: labels, annotations, the finalizer.
 
+pub mod access;
 pub mod account;
 mod cluster;
 pub mod error;

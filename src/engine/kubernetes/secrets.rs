@@ -3,6 +3,8 @@
 
 use std::collections::BTreeMap;
 
+use futures::FutureExt;
+use futures::future::{BoxFuture, ready};
 use k8s_openapi::ByteString;
 use k8s_openapi::Resource as _;
 use k8s_openapi::api::core::v1::Secret;
@@ -10,9 +12,11 @@ use kube::Client;
 use kube::api::GetParams;
 use serde::Deserialize;
 
+use super::Cluster;
 use super::error::Refusal;
 use super::send::send;
-use crate::engine::EngineError;
+use crate::api::Class;
+use crate::engine::{EngineError, SecretReader};
 
 /// The part of the response that is read. Neither it nor an error of its decoding is ever printed.
 #[derive(Deserialize)]
@@ -34,6 +38,22 @@ pub async fn get(
     strings(&response).ok_or_else(|| {
         EngineError::transient(format!("the response about Secret {namespace}/{name} cannot be decoded"))
     })
+}
+
+impl SecretReader for Cluster {
+    fn secret<'a>(
+        &'a self,
+        namespace: &'a str,
+        name: &'a str,
+    ) -> BoxFuture<'a, Result<BTreeMap<String, String>, EngineError>> {
+        // The agent's role may cover more namespaces than it watches. Their Secrets are not the agent's.
+        if !self.scope.covers(namespace) {
+            let message =
+                format!("Secret {namespace}/{name} is in a namespace that this agent does not watch");
+            return ready(Err(EngineError { class: Class::Denied, message })).boxed();
+        }
+        get(&self.client, namespace, name).boxed()
+    }
 }
 
 /// The values that are strings. A binary value, such as a key store, is no credential that the agent can send.
@@ -62,7 +82,6 @@ fn explain(namespace: &str, name: &str, refusal: &Refusal) -> EngineError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::Class;
 
     #[test]
     fn strings_are_decoded_and_other_values_are_left_out() {

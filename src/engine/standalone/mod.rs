@@ -13,7 +13,7 @@
 //! ```
 //!
 //! `home` (with `entry`, `json_text`, `object`, `stored`, `requests`, `files`) implements `Home`, `runs` (with `folders`, `logs`,
-//! `environment`) implements `Runs`. `secrets`, `lock`, `private` and `disk` (with `whole`) serve both.
+//! `environment`) implements `Runs`. `secrets`, `lock`, `private` and `disk` (with `whole`) serve both, and `packer` is for `opsy check`.
 
 pub mod disk;
 mod entry;
@@ -25,6 +25,7 @@ mod json_text;
 pub mod lock;
 pub mod logs;
 mod object;
+pub mod packer;
 pub mod private;
 pub mod requests;
 mod run_list;

@@ -5,10 +5,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
+use futures::FutureExt;
+use futures::future::{BoxFuture, ready};
+
 use super::environment::is_secret;
 use crate::api::Class;
 use crate::api::lock::lock;
-use crate::engine::EngineError;
+use crate::engine::{EngineError, SecretReader};
 
 /// Where secrets are read, by namespace and name.
 #[derive(Clone, Debug, Default)]
@@ -54,6 +57,16 @@ pub fn replaced(own: &BTreeMap<String, String>) -> Vec<&'static str> {
     let identity = AWS_IDENTITY.iter().filter(|_| is_replaced);
     let files = AWS_FILES.iter().filter(|_| is_replaced && !needs_files);
     identity.chain(files).copied().collect()
+}
+
+impl SecretReader for Secrets {
+    fn secret<'a>(
+        &'a self,
+        namespace: &'a str,
+        name: &'a str,
+    ) -> BoxFuture<'a, Result<BTreeMap<String, String>, EngineError>> {
+        ready(self.in_any_case(namespace, name)).boxed()
+    }
 }
 
 impl Secrets {

@@ -36,6 +36,11 @@ pub trait Sink: Send + Sync {
         thread: Option<&'a str>,
         loud: bool,
     ) -> BoxFuture<'a, Result<Option<String>, SinkError>>;
+    /// Asks the service whether it accepts the credentials, and returns how it calls their owner. Sends no message.
+    /// `None` if the service has no such request.
+    fn verify(&self) -> BoxFuture<'_, Result<Option<String>, SinkError>> {
+        Box::pin(std::future::ready(Ok(None)))
+    }
     /// Replaces the content of a posted message. Never called if the delivery mode is `Lines`.
     fn edit<'a>(&'a self, _message: &'a Message, _id: &'a str) -> BoxFuture<'a, Result<(), SinkError>> {
         Box::pin(std::future::ready(Ok(())))

@@ -38,18 +38,24 @@ impl Bot {
         Self { http, api, bearer, channel, place }
     }
 
-    /// Calls a method, and returns the channel and the `ts` of the message.
+    /// Calls a method that posts or edits, and returns the channel and the `ts` of the message.
     async fn call(&self, method: &str, body: &Value) -> Result<(String, String), SinkError> {
+        let answer = self.ask(method, body).await?;
+        let result = answer.json();
+        let Some(ts) = result["ts"].as_str() else { return Err(unreadable(&answer)) };
+        Ok((result["channel"].as_str().unwrap_or(&self.channel).to_owned(), ts.to_owned()))
+    }
+
+    /// Calls a method, and returns the response of a call that succeeded.
+    async fn ask(&self, method: &str, body: &Value) -> Result<Answer, SinkError> {
         let Some(bearer) = &self.bearer else { return Err(self.failed("invalid_auth", None)) };
         let headers = HeaderMap::from_iter([(AUTHORIZATION, bearer.clone())]);
         let body = body.to_string().into_bytes();
         let answer = self.http.send(WHO, Method::POST, &self.api.below(&[method]), headers, body).await?;
         let result = answer.json();
-        match (result["ok"].as_bool(), result["error"].as_str(), result["ts"].as_str()) {
-            (Some(true), _, Some(ts)) => {
-                Ok((result["channel"].as_str().unwrap_or(&self.channel).to_owned(), ts.to_owned()))
-            }
-            (Some(false), Some(error), _) => Err(self.failed(error, answer.after)),
+        match (result["ok"].as_bool(), result["error"].as_str()) {
+            (Some(true), _) => Ok(answer),
+            (Some(false), Some(error)) => Err(self.failed(error, answer.after)),
             _ => Err(unreadable(&answer)),
         }
     }
@@ -211,6 +217,14 @@ impl Sink for Bot {
             }
             let (channel, ts) = self.call("chat.postMessage", &body).await?;
             Ok(Some(if channel == self.channel { ts } else { format!("{channel}/{ts}") }))
+        })
+    }
+
+    fn verify(&self) -> BoxFuture<'_, Result<Option<String>, SinkError>> {
+        Box::pin(async move {
+            let answer = self.ask("auth.test", &json!({})).await?.json();
+            let name = |field: &str| answer[field].as_str().unwrap_or("?").to_owned();
+            Ok(Some(format!("bot {} of workspace {}", name("user"), name("team"))))
         })
     }
 

@@ -17,7 +17,7 @@ const LEASE: &str = "3s";
 pub struct Replicas {
     pub world: World,
     pub place: Place,
-    kubeconfig: PathBuf,
+    pub kubeconfig: PathBuf,
 }
 
 pub struct Replica {

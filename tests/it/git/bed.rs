@@ -143,6 +143,11 @@ impl Bed {
         self.control("POST", "protocol", &body.to_string());
     }
 
+    /// Makes the server refuse pushes of these users.
+    pub fn only_reads(&self, users: &[&str]) {
+        self.control("POST", "readers", &serde_json::json!({ "users": users }).to_string());
+    }
+
     /// Users of the requests with credentials since the last call.
     pub fn users(&self) -> Vec<String> {
         let answer = self.control("DELETE", "journal", "");

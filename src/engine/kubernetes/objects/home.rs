@@ -18,10 +18,10 @@ use super::places::{Places, Readiness, places};
 use super::shared::HomeShared;
 use super::watch;
 use crate::api::lock::lock;
-use crate::api::{AMIRefresher, Class, CommitId, Kind, ObjectKey, Owner, PackerBuilder};
+use crate::api::{AMIRefresher, CommitId, Kind, ObjectKey, Owner, PackerBuilder};
 use crate::engine::kubernetes::lease::Tenure;
 use crate::engine::kubernetes::lease::notes::MEMORY;
-use crate::engine::kubernetes::{Cluster, OWNER, memory, secrets};
+use crate::engine::kubernetes::{Cluster, OWNER, memory};
 use crate::engine::objects::Objects;
 use crate::engine::{
     AgentMemory, EngineError, EventRecorder, Home, Load, Note, ObjectHealth, Owned, SecretReader,
@@ -253,13 +253,7 @@ impl SecretReader for ClusterHome {
         namespace: &'a str,
         name: &'a str,
     ) -> BoxFuture<'a, Result<BTreeMap<String, String>, EngineError>> {
-        // The agent's role may cover more namespaces than it watches. Their Secrets are not the agent's.
-        if !self.shared.cluster.scope.covers(namespace) {
-            let message =
-                format!("Secret {namespace}/{name} is in a namespace that this agent does not watch");
-            return futures::future::ready(Err(EngineError { class: Class::Denied, message })).boxed();
-        }
-        secrets::get(&self.shared.cluster.client, namespace, name).boxed()
+        self.shared.cluster.secret(namespace, name)
     }
 }
 

@@ -81,7 +81,7 @@ impl SecretReader for StateHome {
         namespace: &'a str,
         name: &'a str,
     ) -> BoxFuture<'a, Result<BTreeMap<String, String>, EngineError>> {
-        ready(self.shared.secrets.in_any_case(namespace, name)).boxed()
+        self.shared.secrets.secret(namespace, name)
     }
 }
 

@@ -1,0 +1,65 @@
+//! `opsy check`: whether everything that `opsy run` needs is there, one line per check. Changes nothing.
+
+use std::process::ExitCode;
+
+use super::target;
+use crate::agent::check::check;
+use crate::agent::check::report::{Check, Group, Outcome, Report};
+use crate::git;
+use crate::settings::{Output, RunFlags};
+use crate::telemetry::out;
+
+/// Prints the report. The exit code is 1 if a check failed or could not be determined.
+pub fn run(flags: &RunFlags) -> anyhow::Result<ExitCode> {
+    let network = flags.network.read().map_err(anyhow::Error::msg)?;
+    if let Some(authorities) = &network.authorities {
+        // SAFETY: the command has started no thread yet.
+        unsafe { git::trust(authorities)? };
+    }
+    target::wait(async {
+        let report = check(flags, &network).await;
+        if flags.output == Output::Json {
+            out::document(&serde_json::to_string_pretty(&report)?)?;
+        } else {
+            out::lines(&text(&report))?;
+        }
+        Ok(if report.passed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    })
+}
+
+fn text(report: &Report) -> String {
+    let mut text = String::new();
+    for group in Group::ALL {
+        let lines: String = report.of_group(group).map(line).collect();
+        if !lines.is_empty() {
+            text += &format!("{}\n{lines}\n", group.title());
+        }
+    }
+    text + &summary(report)
+}
+
+fn line(check: &Check) -> String {
+    let mark = match check.outcome {
+        Outcome::Passed => '✔',
+        Outcome::Failed => '✗',
+        Outcome::Undetermined => '?',
+        Outcome::Skipped => '-',
+    };
+    // The message of a server can have several lines.
+    let one_line = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let remedy = check.remedy.as_deref().map(|remedy| format!("    → {}\n", one_line(remedy)));
+    format!("  {mark} {}: {}\n{}", check.name, one_line(&check.message), remedy.unwrap_or_default())
+}
+
+fn summary(report: &Report) -> String {
+    let kinds = [
+        (Outcome::Passed, "passed"),
+        (Outcome::Failed, "failed"),
+        (Outcome::Undetermined, "undetermined"),
+        (Outcome::Skipped, "not checked"),
+    ];
+    let counts = kinds.into_iter().map(|(outcome, word)| (report.count(outcome), word));
+    let counts: Vec<_> =
+        counts.filter(|(count, _)| *count > 0).map(|(count, word)| format!("{count} {word}")).collect();
+    format!("{}\n", counts.join(", "))
+}
