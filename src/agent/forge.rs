@@ -6,9 +6,10 @@ use std::sync::Arc;
 
 use futures::FutureExt as _;
 
-use super::inputs::Inputs;
 use super::now;
+use crate::api::network::Network;
 use crate::forge::{self, Client, Flags, ForgeError, Kind, Token};
+use crate::git::address::Address;
 use crate::git::auth::Credentials;
 use crate::publish::Connect;
 use crate::settings::{self, RunFlags};
@@ -17,11 +18,16 @@ use crate::settings::{self, RunFlags};
 const OWN: [&str; 2] = ["OPSY_FORGE_TOKEN", "OPSY_FORGE_TOKEN_FILE"];
 
 /// Returns how to connect. What is missing is an error of each use, because most agents open no pull requests.
-pub fn connect(inputs: &Inputs, credentials: Option<Credentials>) -> Connect {
-    let flags = flags(&inputs.flags);
-    let (address, network) = (inputs.repository.as_str().to_owned(), inputs.network.clone());
+pub fn connect(
+    run: &RunFlags,
+    address: &Address,
+    network: &Network,
+    credentials: Option<Credentials>,
+) -> Connect {
+    let flags = flags(run);
+    let (address, network) = (address.as_str().to_owned(), network.clone());
     let mut variables = settings::environment();
-    if let Some(file) = &inputs.flags.forge.forge_token_file {
+    if let Some(file) = &run.forge.forge_token_file {
         variables.insert(OWN[1].to_owned(), file.display().to_string());
     }
     let variables = Arc::new(variables);
@@ -31,7 +37,8 @@ pub fn connect(inputs: &Inputs, credentials: Option<Credentials>) -> Connect {
         async move {
             let place = forge::place_of(&address, &flags.map_err(ForgeError::Config)?);
             let place = place.map_err(ForgeError::Config)?;
-            let token = token(place.kind, &variables, credentials.as_ref()).await?;
+            let is_near = forge::is_same_host(&place, &address);
+            let token = token(place.kind, &variables, credentials.as_ref(), is_near).await?;
             Client::new(&network, place, token, None, now)
         }
         .boxed()
@@ -49,15 +56,25 @@ fn flags(flags: &RunFlags) -> Result<Flags, String> {
     })
 }
 
-/// Returns the token: Opsy's own, else that of the repository, else one that a CI system has set.
+/// Returns the token: Opsy's own, else that of the repository, else one that a CI system has set. The last two are sent
+/// to no other host than that of the repository.
 async fn token(
     kind: Kind,
     variables: &BTreeMap<String, String>,
     credentials: Option<&Credentials>,
+    is_near: bool,
 ) -> Result<Token, ForgeError> {
     let own = OWN.iter().filter_map(|name| Some(((*name).to_owned(), variables.get(*name)?.clone())));
-    if let Ok(source) = forge::find_token(kind, &own.collect()) {
-        return source.read();
+    let own: BTreeMap<String, String> = own.filter(|(_, value)| !value.trim().is_empty()).collect();
+    if !own.is_empty() {
+        return forge::find_token(kind, &own)?.read();
+    }
+    if !is_near {
+        return Err(ForgeError::Config(
+            "no token for pull requests: the API is on another host than the repository, whose token is not sent there; \
+             set --forge-token-file or OPSY_FORGE_TOKEN"
+                .to_owned(),
+        ));
     }
     let of_git = match credentials {
         Some(credentials) => credentials.token_for_api().await,
@@ -65,6 +82,14 @@ async fn token(
     };
     match of_git.map_err(|error| ForgeError::Config(error.to_string()))? {
         Some(token) => Token::new(&token, "the credentials of the repository"),
-        None => forge::find_token(kind, variables)?.read(),
+        None => forge::find_token(kind, variables).map_err(|_| no_token())?.read(),
     }
+}
+
+fn no_token() -> ForgeError {
+    ForgeError::Config(
+        "no token for pull requests: set --forge-token-file or OPSY_FORGE_TOKEN, or read the repository over HTTPS \
+         with a token"
+            .to_owned(),
+    )
 }

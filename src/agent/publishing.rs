@@ -96,7 +96,8 @@ impl Content for StatusFiles {
     fn find(&self, reference: &Reference) -> Found {
         match self.objects.builders.packed_one(&reference.builder) {
             Some(builder) => {
-                let status = builder.open().status.unwrap_or_default();
+                let mut status = builder.open().status.unwrap_or_default();
+                status.images = Some(lock(&self.renderer).images(&reference.builder, &status));
                 // As for its status file, so that both are in the same commit.
                 let is_in_progress = render::is_in_progress(status.conditions.as_deref());
                 if is_in_progress { Found::Pending } else { reference.find(Some(&status)) }

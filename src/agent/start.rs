@@ -105,7 +105,12 @@ impl Core {
 
     fn publisher(&self, stop: CancellationToken) -> Publisher {
         let (engine, git, sync) = (&self.engine, self.git.clone(), self.outputs.state.clone());
-        let connect = forge::connect(&self.inputs, git.options().credentials.clone());
+        let connect = forge::connect(
+            &self.inputs.flags,
+            &self.inputs.repository,
+            &self.inputs.network,
+            git.options().credentials.clone(),
+        );
         publishing::start(publishing::Uses { engine, git, sync, loaded: self.loader.loaded(), connect, stop })
     }
 

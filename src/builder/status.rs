@@ -67,6 +67,7 @@ pub fn status(
         _ => {}
     }
     mark_gone(observed, &mut status);
+    forget_unusable(observed, &mut status, now);
     if let Some(base) = observed.base.known().filter(|_| requests_base(observed)) {
         status.base_image = base.remember(status.inputs.as_ref(), status.base_image.as_ref());
     }
@@ -166,6 +167,19 @@ fn mark_gone(observed: &Observed, status: &mut PackerBuilderStatus) {
     let Some(gone) = observed.confirmed_gone() else { return };
     for named in status.images.iter_mut().flatten() {
         named.gone = gone.iter().any(|gone| gone.id == named.id).then_some(true);
+    }
+}
+
+/// Forgets the images before an active one that EC2 shows as deprecated or not available: no file goes back to them.
+fn forget_unusable(observed: &Observed, status: &mut PackerBuilderStatus, now: Timestamp) {
+    let Some(images) = observed.images.known() else { return };
+    let is_deprecated = |image: &Located| image.image.deprecated.is_some_and(|at| at <= now);
+    let unusable = images.iter().filter(|image| !image.is_available() || is_deprecated(image));
+    let unusable: Vec<&str> = unusable.map(|image| image.image.id.as_str()).collect();
+    for named in status.images.iter_mut().flatten() {
+        let left = named.previous.take().unwrap_or_default();
+        let left: Vec<String> = left.into_iter().filter(|id| !unusable.contains(&id.as_str())).collect();
+        named.previous = (!left.is_empty()).then_some(left);
     }
 }
 

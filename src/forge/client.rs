@@ -66,10 +66,6 @@ impl Client {
         Ok(Self { http: Http::new(network)?, forge, place, token, author, now })
     }
 
-    pub fn place(&self) -> &Place {
-        &self.place
-    }
-
     /// Returns the user of the token. A token that a CI system issued may not ask for it, so its names are known.
     ///
     /// # Errors

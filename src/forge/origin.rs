@@ -21,14 +21,25 @@ pub fn place_of(address: &str, flags: &Flags) -> Result<Place, String> {
     let origin = Origin::of(address);
     let known = || HOSTS.iter().find(|(host, _)| origin.as_ref().is_some_and(|origin| origin.host == *host));
     let kind = flags.kind.or_else(|| known().map(|(_, kind)| *kind)).ok_or_else(|| {
-        format!("the forge of {address} is not known: set --forge to github, gitlab, gitea or forgejo")
+        format!(
+            "the kind of Git host of {address} is not known: set --forge to github, gitlab, gitea or forgejo"
+        )
     })?;
     let api = flags.api.clone().or_else(|| origin.as_ref().map(|origin| origin.api(kind)));
     let api = api.ok_or_else(|| format!("the API of {} is not known: set --forge-api", kind.name()))?;
     let repository = flags.repository.clone().or_else(|| Some(origin?.repository));
-    let repository = repository.ok_or("the repository on the forge is not known: set --forge-repository")?;
+    let repository =
+        repository.ok_or("the repository on the Git host is not known: set --forge-repository")?;
     Place::new(kind, Address::parse(&api, flags.insecure_http)?, &repository)
         .map_err(|why| format!("{why} (--forge-repository)"))
+}
+
+/// Whether an API is on the host of the repository, so that the token of the repository may be sent there. The API of
+/// github.com has a host of its own.
+pub fn is_same_host(place: &Place, address: &str) -> bool {
+    let Some(origin) = Origin::of(address) else { return false };
+    let is_github = origin.host == HOSTS[0].0 && place.api.to_string() == GITHUB_API;
+    is_github || place.api.host() == origin.host
 }
 
 /// The parts of an address.
@@ -127,6 +138,24 @@ mod tests {
             Flags { kind: Some(Kind::Gitea), api, repository: Some("a/b".to_owned()), ..Flags::default() };
         let due = Ok("Gitea https://git.example.com/api/v1 a/b".to_owned());
         assert_eq!(found("/srv/images.git", &flags), due);
+    }
+
+    #[test]
+    fn the_token_of_the_repository_is_for_its_own_host() {
+        for (address, api, due) in [
+            ("https://github.com/a/b", None, true),
+            ("git@github.com:a/b.git", None, true),
+            ("https://github.com/a/b", Some("https://github.com.evil.example"), false),
+            ("https://git.example.com/a/b", Some("https://api.github.com"), false),
+            ("https://git.example.com:8443/a/b", Some("https://git.example.com/api/v1"), true),
+            ("https://git.example.com/a/b", Some("https://forge.example.com/api/v1"), false),
+            ("/srv/images.git", Some("https://git.example.com/api/v1"), false),
+        ] {
+            let (kind, repository) = (Some(Kind::GitHub), Some("a/b".to_owned()));
+            let flags = Flags { kind, api: api.map(str::to_owned), repository, ..Flags::default() };
+            let place = place_of(address, &flags).expect("a place");
+            assert_eq!(is_same_host(&place, address), due, "{address} {api:?}");
+        }
     }
 
     #[test]

@@ -85,6 +85,10 @@ impl Address {
         Ok(Self(url))
     }
 
+    pub(super) fn host(&self) -> &str {
+        self.0.host_str().unwrap_or_default()
+    }
+
     /// Returns the address of a resource. Each segment is encoded, so that it remains one.
     pub(super) fn with(&self, segments: &[String], query: &[(&'static str, String)]) -> Url {
         let mut url = self.0.clone();

@@ -16,6 +16,7 @@ use super::signatures::SigningKey;
 use super::tree::{self, ChangedPath, TreeChange};
 use super::{GitError, Tip, ancestry, depth};
 use crate::api::ids::digest;
+use crate::api::paths::is_within;
 use crate::api::{CommitId, Owner};
 
 /// The trailer of each commit on such a branch. It names the owner of the agent that made the commit.
@@ -31,6 +32,8 @@ pub struct ProposalBranch {
     /// The change of the target, which is `change.branch`. Its message has the trailer `OWNER_TRAILER`.
     pub change: Change,
     pub owner: Owner,
+    /// The directory of the status files, from the root of the repository.
+    pub status: String,
     /// The change is not complete yet: what it does not name stays in the branch, unless the target has changed it.
     pub is_incomplete: bool,
 }
@@ -147,7 +150,7 @@ fn base(
             return Ok(at);
         }
         let commit = repo.find_commit(at).map_err(local)?;
-        if is_own(&commit, &proposal.owner) {
+        if is_own(&commit, proposal) {
             at = commit.parent_id(0).map_err(local)?;
         } else if follows.is_none() || depth::is_cut_at(&commit) {
             return Err(GitError::HistoryCut(commit_id(at)));
@@ -168,14 +171,14 @@ fn other_commits(commit: &Commit<'_>, proposal: &ProposalBranch) -> GitError {
     }
 }
 
-/// Whether this agent made a commit. A commit that a person amended, rebased or picked has another committer.
-fn is_own(commit: &Commit<'_>, owner: &Owner) -> bool {
-    let (author, committer) = (commit.author(), commit.committer());
-    let is_one =
-        (author.name_bytes(), author.email_bytes()) == (committer.name_bytes(), committer.email_bytes());
-    let trailer = format!("{OWNER_TRAILER}: {owner}");
+/// Whether this agent made a commit. A commit that a person amended, rebased or picked has another author or committer.
+fn is_own(commit: &Commit<'_>, proposal: &ProposalBranch) -> bool {
+    let own = (proposal.change.author.name.as_bytes(), proposal.change.author.email.as_bytes());
+    let is_by_agent =
+        [commit.author(), commit.committer()].iter().all(|by| (by.name_bytes(), by.email_bytes()) == own);
+    let trailer = format!("{OWNER_TRAILER}: {}", proposal.owner);
     let message = String::from_utf8_lossy(commit.message_bytes());
-    commit.parent_count() == 1 && is_one && message.lines().any(|line| line == trailer)
+    commit.parent_count() == 1 && is_by_agent && message.lines().any(|line| line == trailer)
 }
 
 /// Writes the commit into the clone, if one is needed.
@@ -189,7 +192,7 @@ fn write(
     let of_target = repo.find_commit(target).map_err(local)?;
     let before = of_target.tree().map_err(local)?;
     let start = match existing.filter(|_| proposal.is_incomplete) {
-        Some(existing) => with_kept(repo, &before, existing).map_err(local)?,
+        Some(existing) => with_kept(repo, &before, existing, proposal).map_err(local)?,
         None => before.clone(),
     };
     let edited = commit::edited(repo, Some(&start), &proposal.change, local)?;
@@ -218,11 +221,13 @@ fn write(
     Ok(Written::Current { commit: Some(commit), paths, content })
 }
 
-/// Returns the tree of the target with what the branch changed, where the target has not changed it.
+/// Returns the tree of the target with what the branch changed, where the target has not changed it: status files, and
+/// files that setters edit now. Nothing else on the branch is proposed again.
 fn with_kept<'a>(
     repo: &'a Repository,
     target: &Tree<'a>,
     existing: &Existing,
+    proposal: &ProposalBranch,
 ) -> Result<Tree<'a>, git2::Error> {
     let tree = |id: Oid| repo.find_commit(id).and_then(|commit| commit.tree());
     let (base, tip) = (tree(existing.base)?, tree(existing.tip)?);
@@ -230,7 +235,8 @@ fn with_kept<'a>(
     let (mut kept, mut is_any) = (TreeChange::default(), false);
     for ChangedPath { path, id, exists, .. } in proposed {
         let at = |tree: &Tree<'_>| tree.get_path(path.as_ref()).ok().map(|entry| entry.id());
-        if at(&base) == at(target) {
+        let is_own = is_within(&path, &proposal.status) || proposal.change.edits.contains_key(&path);
+        if is_own && at(&base) == at(target) {
             kept.set(&path, exists.then(|| Oid::from_str(&id)).transpose()?);
             is_any = true;
         }

@@ -18,8 +18,9 @@ impl Publish {
         branch: String,
     ) -> Result<Attempted, PublishError> {
         let place = self.find(branch, settings).await?;
-        let setters = self.setters.edits(&self.git, &*self.content, settings).await?;
+        // First, because it takes note of the images that setters must not name.
         let batch = self.content.render();
+        let setters = self.setters.edits(&self.git, &*self.content, settings).await?;
         let (is_incomplete, failure) = (batch.is_incomplete, setters.failure());
         let unchanged = Attempted { outcome: Outcome::Unchanged, is_incomplete, setters: failure.clone() };
         let files = Self::by_path(&place.folder, batch.files, setters.files);

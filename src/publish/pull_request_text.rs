@@ -8,8 +8,8 @@ const FILES: usize = 50;
 /// Maximum number of characters of an item.
 const ITEM: usize = 200;
 const REST: &str = "Merge this pull request to publish this state. Opsy updates it while it is open, and closes it when \
-                    nothing differs any more. If you close it, Opsy proposes only other changes. Opsy does not touch a \
-                    branch that has commits of others.";
+                    nothing differs. If you close it without merging, Opsy opens another one only when the changes are \
+                    different. If someone else pushes a commit to this branch, Opsy stops updating it.";
 
 /// Returns the title for the files that differ from the target.
 pub(super) fn title(paths: &[String], files: &Files) -> String {
@@ -30,7 +30,7 @@ pub(super) fn text(paths: &[String], files: &Files, target: &str) -> String {
     if paths.len() > FILES {
         lines.push(format!("- and {} more files", paths.len() - FILES));
     }
-    format!("Opsy proposes these changes of the branch {}:\n\n{}\n\n{REST}\n", code(target), lines.join("\n"))
+    format!("Opsy proposes these changes to the branch {}:\n\n{}\n\n{REST}\n", code(target), lines.join("\n"))
 }
 
 /// Returns a text as code, in which a forge finds no markup, no mentions and no links.
@@ -69,7 +69,7 @@ mod tests {
         let files = Files::new(files.into());
         let paths = ["infra/prod.tfvars", "status/a", "status/amis.json"].map(str::to_owned);
         let text = text(&paths, &files, "main");
-        let due = "Opsy proposes these changes of the branch `main`:\n\n- `infra/prod.tfvars`\n\
+        let due = "Opsy proposes these changes to the branch `main`:\n\n- `infra/prod.tfvars`\n\
                    - `PackerBuilder/default/a`: `a built 'ami-1' @everyone <!-- x -->`\n- `status/amis.json`\n\n";
         assert!(text.starts_with(due), "{text}");
         assert_eq!(title(&paths, &files), "opsy: a built `ami-1` @everyone <!-- x -->");

@@ -25,7 +25,7 @@ pub type Connect = Arc<dyn Fn() -> BoxFuture<'static, Result<Client, ForgeError>
 /// Every branch of a pull request starts with this.
 const PREFIX: &str = "opsy/";
 /// Why a pull request is closed.
-const OBSOLETE: &str = "Nothing differs from the target branch any more, so there is nothing left to merge.";
+const OBSOLETE: &str = "Nothing differs from the target branch, so there is nothing to merge.";
 
 impl Publish {
     /// Proposes what differs from the target.
@@ -37,22 +37,18 @@ impl Publish {
         let owner = self.content.owner().ok_or(GitError::NotSynced)?;
         let branch = branch(&owner, &target);
         let folder = self.git.status_folder(settings.status_path());
+        // First, because it takes note of the images that setters must not name.
+        let mut batch = self.content.render();
         let setters = self.setters.edits(&self.git, &*self.content, settings).await?;
         let (version, failure) = (setters.version(), setters.failure());
         let place = self.place_of(&target, &branch, &folder, version.clone()).await?;
         let is_known = self.place.as_ref() == Some(&place);
-        if !is_known {
-            self.content.forget();
-        }
-        let mut batch = self.content.render();
         if is_known && batch.files.is_empty() {
             let is_incomplete = batch.is_incomplete;
             return Ok(Attempted { outcome: Outcome::Unchanged, is_incomplete, setters: failure });
         }
-        if is_known {
-            self.content.forget();
-            batch = self.content.render();
-        }
+        self.content.forget();
+        batch = self.content.render();
         // Until everything is as it must be, the next attempt starts from the beginning.
         self.place = None;
         let files = Self::by_path(&folder, batch.files, setters.files);
@@ -60,6 +56,7 @@ impl Publish {
             name: branch.clone(),
             change: self.change(settings, &target, &files, Some(&owner)),
             owner,
+            status: folder.clone(),
             is_incomplete: batch.is_incomplete,
         };
         let outcome = match self.git.propose(&proposal).await? {
@@ -132,7 +129,7 @@ impl Publish {
     }
 
     async fn client(&self) -> Result<Client, ForgeError> {
-        let missing = || ForgeError::Config("this agent has no access to a forge".to_owned());
+        let missing = || ForgeError::Config("this agent has no access to a Git host".to_owned());
         self.connect.as_ref().ok_or_else(missing)?().await
     }
 }

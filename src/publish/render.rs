@@ -19,8 +19,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Weak};
 
 use super::Batch;
+use crate::api::builder::LaneImage;
 use crate::api::conditions::{self, Condition};
-use crate::api::{AMIRefresher, AMIRefresherStatus, Key, Kind, ObjectKey, ObjectVersion, PackerBuilder};
+use crate::api::{
+    AMIRefresher, AMIRefresherStatus, Key, Kind, ObjectKey, ObjectVersion, PackerBuilder, PackerBuilderStatus,
+};
 use crate::manifest::ObjectSet;
 use crate::manifest::write::{AmiUpdate, ObjectStatus};
 use crate::sync::Synced;
@@ -124,6 +127,11 @@ impl Renderer {
         let is_same_set = std::ptr::eq(last.set.as_ptr(), Arc::as_ptr(&synced.set));
         let is_same_version = version.is_some() && last.version == version;
         last.is_published && is_same_set && is_same_version && !self.objects.waits()
+    }
+
+    /// Returns the images of a builder that files may name, by the refreshers of the last batch.
+    pub fn images(&self, builder: &Key, status: &PackerBuilderStatus) -> Vec<LaneImage> {
+        self.withheld.replace(builder, status)
     }
 
     /// The branch has the files of the last batch.

@@ -8,6 +8,7 @@ use super::{Content, Rendered};
 use crate::api::CommitId;
 use crate::api::ids::digest;
 use crate::git::commit::Edit;
+use crate::git::templates::links::Links;
 use crate::git::{EntryKind, GitError, Handle};
 use crate::manifest::Problem;
 use crate::manifest::setters::{self, Format, Found, MAX_BYTES, Reference, Selection, SetterProblem};
@@ -40,6 +41,8 @@ struct File {
     path: String,
     format: Format,
     content: Vec<u8>,
+    /// Its names through links: an input of a build can be one of them.
+    aliases: Vec<String>,
     /// `.opsyignore` excludes it, so that it is neither a manifest nor an input of a build.
     is_ignored: bool,
 }
@@ -129,9 +132,10 @@ async fn read_files(
     }
     let wanted = selected.iter().map(|(path, (id, _))| (path.clone(), id.clone())).collect();
     let blobs = git.read(wanted).await?;
+    let links = Links::of(&listing);
     let file = |((path, (_, format)), blob): ((String, (String, Format)), crate::git::Blob)| {
         let is_ignored = listing.get(&path).is_none();
-        File { path, format, content: blob.content, is_ignored }
+        File { aliases: links.aliases(&path), path, format, content: blob.content, is_ignored }
     };
     let files = selected.into_iter().zip(blobs).map(file).collect();
     Ok(Read { commit, settings, files, problems })
@@ -141,7 +145,9 @@ async fn read_files(
 fn edit(file: &File, namespace: &str, content: &dyn Content) -> Result<Option<Rendered>, Vec<SetterProblem>> {
     let references = setters::references(&file.content, &file.format, namespace)?;
     let Some((line, _)) = references.first() else { return Ok(None) };
-    if let Some(message) = content.refusal(&file.path, file.is_ignored) {
+    let aliases = file.aliases.iter().map(|alias| (alias, false));
+    let mut names = std::iter::once((&file.path, file.is_ignored)).chain(aliases);
+    if let Some(message) = names.find_map(|(name, is_ignored)| content.refusal(name, is_ignored)) {
         return Err(vec![SetterProblem { line: *line, message }]);
     }
     let found: BTreeMap<Reference, Found> =

@@ -230,6 +230,15 @@ fn an_image_records_those_that_were_active_before_it() {
     assert_eq!(next(1, false), named(&[3]), "it is active again");
     (4..9).for_each(|number| drop(next(number, false)));
     assert_eq!(next(9, false), named(&[8, 7, 6, 5, 4]), "at most five");
+    let deprecated = altered(settled(), |observed| {
+        let mut former = active(8, at_hour(0));
+        former.image.deprecated = Some(at_hour(1));
+        former.image.tags.insert(tags::STATUS.to_owned(), tags::DEPRECATED.to_owned());
+        observed.images = Seen::Is(vec![active(9, at_hour(0)), former]);
+        (observed.status, observed.now) = (status.clone(), at_hour(2));
+    });
+    let left = pass(&deprecated).status.images.expect("one")[0].previous.clone();
+    assert_eq!(left, named(&[7, 6, 5, 4]), "no file goes back to a deprecated image");
 }
 
 #[test]

@@ -10,6 +10,7 @@ use crate::api::paths::{is_within, join};
 use crate::api::{Key, Kind, ObjectKey};
 use crate::builder::SetterGuard;
 use crate::git::EntryKind;
+use crate::git::templates::links::Links;
 use crate::git::worktree::WorkTree;
 use crate::manifest::setters::{
     Format, Found, MAX_BYTES, Reference, Selection, SetterProblem, edit, references,
@@ -27,6 +28,7 @@ pub fn problems(set: &ObjectSet, tree: &WorkTree, path: &str) -> Vec<Problem> {
     }
     let amis = amis(tree, &join(path, settings.status_path()));
     let examined = Examined { set, amis, guard: SetterGuard::new(set, path, |_| false) };
+    let links = Links::of(&tree.listing);
     let (mut problems, mut seen) = (Vec::new(), HashSet::new());
     for (file, entry) in tree.listing.all_under("") {
         let Some(format) = selection.format(file).filter(|_| matches!(entry.kind, EntryKind::File { .. }))
@@ -37,7 +39,9 @@ pub fn problems(set: &ObjectSet, tree: &WorkTree, path: &str) -> Vec<Problem> {
         let Some(content) = is_small.then(|| tree.read(&entry.id).ok()).flatten() else { continue };
         seen.insert(file);
         let is_ignored = tree.listing.get(file).is_none();
-        let found = examined.check(file, is_ignored, &content, &format).err().unwrap_or_default();
+        let names = std::iter::once((file.to_owned(), is_ignored))
+            .chain(links.aliases(file).into_iter().map(|alias| (alias, false)));
+        let found = examined.check(&names.collect::<Vec<_>>(), &content, &format).err().unwrap_or_default();
         problems.extend(found.into_iter().map(|found| found.of(&shown(file, path))));
     }
     let unreadable = selection.unreadable(|file| seen.contains(file));
@@ -53,18 +57,18 @@ struct Examined<'a> {
 }
 
 impl Examined<'_> {
-    /// Returns all that is wrong with the setters of a file, as an error.
+    /// Returns all that is wrong with the setters of a file, as an error. Its names say whether they are ignored.
     fn check(
         &self,
-        file: &str,
-        is_ignored: bool,
+        names: &[(String, bool)],
         content: &[u8],
         format: &Format,
     ) -> Result<(), Vec<SetterProblem>> {
         let namespace = self.set.settings.namespace();
         let references = references(content, format, namespace)?;
         let Some((line, _)) = references.first() else { return Ok(()) };
-        if let Some(message) = self.guard.refusal(file, is_ignored) {
+        let refusal = |(name, is_ignored): &(String, bool)| self.guard.refusal(name, *is_ignored);
+        if let Some(message) = names.iter().find_map(refusal) {
             return Err(vec![SetterProblem { line: *line, message }]);
         }
         edit(content, format, namespace, &|reference| self.find(reference)).map(drop)

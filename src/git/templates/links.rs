@@ -13,12 +13,56 @@ const VISIT_LIMIT: usize = 100_000;
 /// The maximum number of lookups for the links of one build, which take some seconds.
 const STEP_LIMIT: usize = 10_000_000;
 
+/// The maximum number of names of one file that are looked for.
+const ALIAS_LIMIT: usize = 1_000;
+
 /// A file for a build: the blob at the end of all links.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Chosen {
     /// The object ID, in hexadecimal.
     pub id: String,
     pub executable: bool,
+}
+
+/// The links of a commit, with the paths that they lead to. Links out of the repository are left out.
+pub struct Links(Vec<(String, String)>);
+
+impl Links {
+    pub fn of(listing: &Listing) -> Self {
+        let links = listing.all_under("").filter_map(|(path, entry)| {
+            let EntryKind::Link(target) = &entry.kind else { return None };
+            let folder = path.rsplit_once('/').map_or("", |(folder, _)| folder);
+            Some((path.to_owned(), plain(&join(folder, target))?))
+        });
+        Self(links.collect())
+    }
+
+    /// Returns the other paths under which links lead to a file.
+    pub fn aliases(&self, file: &str) -> Vec<String> {
+        let mut names = vec![file.to_owned()];
+        let mut at = 0;
+        while at < names.len() && names.len() <= ALIAS_LIMIT {
+            let aliases: Vec<String> = self.0.iter().filter_map(|link| alias(link, &names[at])).collect();
+            for alias in aliases {
+                if !names.contains(&alias) {
+                    names.push(alias);
+                }
+            }
+            at += 1;
+        }
+        names.split_off(1)
+    }
+}
+
+/// The name of a file below a link, if the link leads to the file or to a directory above it.
+fn alias((path, target): &(String, String), name: &str) -> Option<String> {
+    // A link to a directory above itself gives names without end.
+    if is_within(name, path) {
+        return None;
+    }
+    let rest = if target.is_empty() { name } else { name.strip_prefix(target.as_str())? };
+    let is_there = target.is_empty() || rest.is_empty() || rest.starts_with('/');
+    is_there.then(|| join(path, rest.trim_start_matches('/')))
 }
 
 /// Files by their path in the build.
@@ -168,4 +212,30 @@ fn follow(listing: &Listing, path: &str, hops: usize, steps: &mut usize) -> Resu
         path = next;
     }
     Err(format!("{} has too many levels of symbolic links{REMEDY}", short(&path)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_has_the_names_of_all_links_that_lead_to_it() {
+        let links = |links: &[(&str, &str)]| {
+            let entry = |(path, target): &(&str, &str)| {
+                let kind = EntryKind::Link((*target).to_owned());
+                ((*path).to_owned(), Entry { id: "0".repeat(40), kind })
+            };
+            Links::of(&links.iter().map(entry).collect())
+        };
+        let file = "infra/common.hcl";
+        let to_file =
+            links(&[("packer/web/common.hcl", "../../infra/common.hcl"), ("other", "infra/other.hcl")]);
+        assert_eq!(to_file.aliases(file), ["packer/web/common.hcl"]);
+        let to_directory = links(&[("packer/shared", "../infra"), ("top", "packer/shared"), ("out", "../x")]);
+        assert_eq!(to_directory.aliases(file), ["packer/shared/common.hcl", "top/common.hcl"]);
+        assert_eq!(links(&[("infrastructure", "infra-old")]).aliases(file), [""; 0]);
+        // A link to the root contains itself.
+        let loops = links(&[("loop", ".")]).aliases(file);
+        assert_eq!(loops, ["loop/infra/common.hcl"]);
+    }
 }

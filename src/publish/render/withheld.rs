@@ -1,5 +1,5 @@
-//! Images that `amis.json` must not name: refreshers hold them, or their rollout failed. What reads the file, such as
-//! Terraform, gets the image that was active before instead. Read from refreshers, applied to builders. Pure.
+//! Images that neither `amis.json` nor setters must name: refreshers hold them, or their rollout failed. What reads the
+//! files, such as Terraform, gets the image that was active before instead. Read from refreshers, applied to builders. Pure.
 //!
 //! A refresher withholds images of the builders in its own namespace only, so that no namespace decides for another.
 
@@ -71,7 +71,7 @@ impl Withheld {
         self.changed = self.by_refresher.keys().map(|key| key.namespace.clone()).collect();
     }
 
-    /// Returns the images of a builder that `amis.json` names. Instead of an image that is withheld, it is the newest
+    /// Returns the images of a builder that `amis.json` and setters name. Instead of an image that is withheld, it is the newest
     /// one before it that is not; if there is none, the image is marked as gone.
     pub fn replace(&self, builder: &Key, status: &PackerBuilderStatus) -> Vec<LaneImage> {
         let of_namespace = || self.by_refresher.iter().filter(|(key, _)| key.namespace == builder.namespace);
@@ -82,7 +82,7 @@ impl Withheld {
         let usable = |image: &LaneImage| image.previous.iter().flatten().find(|id| !names(id)).cloned();
         let images = status.images.iter().flatten().map(|image| match usable(image) {
             _ if !is_withheld(&image.id) => image.clone(),
-            Some(id) => LaneImage { id, gone: None, ..image.clone() },
+            Some(id) => LaneImage { id, name: None, gone: None, ..image.clone() },
             None => LaneImage { gone: Some(true), ..image.clone() },
         });
         images.collect()

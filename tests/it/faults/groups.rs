@@ -196,8 +196,12 @@ fn disabled_or_suspended_reports_drift_and_changes_nothing() {
 }
 
 #[test]
-fn amis_json_does_not_name_an_image_whose_rollout_failed_until_it_is_released() {
+fn files_do_not_name_an_image_whose_rollout_failed_until_it_is_released() {
     let world = World::new();
+    let tfvars = "ami_id = \"ami-1\" # {\"$opsy\": \"node:us-east-1:x86_64\"}\n";
+    let settings =
+        format!("{}setters: {{paths: [\"infra/**\"]}}\n", world.show("opsy.yaml").expect("settings"));
+    world.push(&[("opsy.yaml", Some(&settings)), ("infra/prod.tfvars", Some(tfvars))], "terraform: first");
     world.edit(
         "refreshers/demo.yaml",
         "spec:\n",
@@ -205,7 +209,12 @@ fn amis_json_does_not_name_an_image_whose_rollout_failed_until_it_is_released() 
         "policy: roll back",
     );
     settles(&world);
-    let named = || world.amis()["default/node"]["us-east-1"]["x86_64"].clone();
+    let named = || {
+        let named = world.amis()["default/node"]["us-east-1"]["x86_64"].clone();
+        let set = tfvars.replace("ami-1", named.as_str().expect("an image"));
+        assert_eq!(world.show("infra/prod.tfvars"), Some(set), "setters name the same image");
+        named
+    };
     let first = world.active_image().expect("an image");
     assert_eq!(named(), json!(first));
     world.account.fault(json!({

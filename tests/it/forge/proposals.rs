@@ -210,7 +210,7 @@ async fn one_pull_request_is_opened_updated_rebuilt_and_closed() {
         assert_eq!(world.pulls(), [json!(["closed", title, "main"])], "{}", world.name());
         assert_eq!(world.remote().tip(BRANCH), None, "{}: its branch is deleted", world.name());
         let comments = world.pull.shown(1)["comments"].to_string();
-        assert!(comments.contains("Nothing differs from the target branch any more"), "{comments}");
+        assert!(comments.contains("Nothing differs from the target branch"), "{comments}");
         bed.requests();
         world.publish().await;
         assert_eq!(bed.requests(), [], "{}: nothing is left to ask", world.name());
