@@ -139,6 +139,8 @@ impl Trial {
 pub enum Verdict {
     Allowed,
     Denied(String),
+    /// The server made the call: it ignores DryRun. Nothing that changes something must be tried there.
+    Ignored,
     /// Any other response: it shows neither.
     Undetermined(String),
 }
@@ -146,7 +148,7 @@ pub enum Verdict {
 impl Verdict {
     fn of(response: Result<(), AwsError>) -> Self {
         match response {
-            Ok(()) => Self::Undetermined("the server ignores DryRun".to_owned()),
+            Ok(()) => Self::Ignored,
             Err(error) => match error.code() {
                 Some(ALLOWED) => Self::Allowed,
                 Some(DENIED) => Self::Denied(error.message().to_owned()),
@@ -164,7 +166,8 @@ macro_rules! dry {
 }
 
 impl Aws {
-    /// Asks EC2 whether the caller may make a call. Nothing is done, whatever the response.
+    /// Asks EC2 whether the caller may make a call. EC2 does nothing then. Another server may ignore the parameter, so try
+    /// listings first.
     pub async fn dry_run(&self, region: &Region, trial: &Trial) -> Verdict {
         Verdict::of(match trial {
             Trial::Describe(listing) => self.try_listing(region, *listing).await,

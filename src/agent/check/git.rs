@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use super::super::{now, signing, sources, spec_problems};
+use super::super::{forge, now, signing, sources, spec_problems};
 use super::report::{Check, Group};
 use super::{Checks, Set};
 use crate::api::Kind;
@@ -14,12 +14,14 @@ use crate::git::github_app::Tokens;
 use crate::git::signatures::{Signers, SigningKey};
 use crate::git::{GitError, Handle, History, Http, Options};
 use crate::manifest::{ObjectSet, Reader, Severity};
-use crate::settings::{EnvSecrets, RunFlags, SigningFlags};
+use crate::settings::{EnvSecrets, PublishMode, RunFlags, SigningFlags};
 use crate::sync::{Sync, Synced};
 
 const GROUP: Group = Group::Git;
 /// Characters of a commit that are shown, as Git does by default in large repositories.
 const SHOWN: usize = 12;
+/// A branch of which no pull request comes.
+const UNUSED_BRANCH: &str = "opsy/check";
 
 /// Makes the checks, and returns the objects if the branch can be read.
 pub async fn check(flags: &RunFlags, secrets: &EnvSecrets, network: &Network) -> (Checks, Option<Set>) {
@@ -56,6 +58,9 @@ pub async fn check(flags: &RunFlags, secrets: &EnvSecrets, network: &Network) ->
     let set = synced.as_ref().ok().map(|synced| synced.set.clone());
     checks.push(read(&git, &opened.address, &synced));
     checks.push(push(&git, set.as_deref()).await);
+    if is_by_pull_request(set.as_deref()) {
+        checks.push(pull_requests(flags, &opened, network).await);
+    }
     checks.extend(set.as_deref().map(manifests));
     (checks, set)
 }
@@ -146,7 +151,7 @@ async fn push(git: &Handle, set: Option<&ObjectSet>) -> Check {
     }
     match git.branches_to_push().await {
         Ok(branches) => {
-            let branch = publish.branch.or_else(|| git.branch());
+            let branch = publish.branch.or_else(|| git.branch()).filter(|_| !is_by_pull_request(set));
             let target = match branch {
                 Some(branch) if branches.contains(&branch) => format!(" to branch {branch}"),
                 Some(branch) => format!(" to branch {branch}, which the first push creates"),
@@ -156,6 +161,27 @@ async fn push(git: &Handle, set: Option<&ObjectSet>) -> Check {
             GROUP.passed("push", format!("the server accepts a connection for a push{target}; {limits}"))
         }
         Err(error) => GROUP.failed("push", error.to_string(), REMEDY),
+    }
+}
+
+/// Whether status is proposed by pull requests.
+fn is_by_pull_request(set: Option<&ObjectSet>) -> bool {
+    let publish =
+        set.and_then(|set| set.settings.publish.as_ref()).filter(|publish| publish.enabled != Some(false));
+    publish.and_then(|publish| publish.mode) == Some(PublishMode::PullRequest)
+}
+
+/// Whether the API lists pull requests with the token of the agent. Opening one shows that it may.
+async fn pull_requests(flags: &RunFlags, opened: &Opened, network: &Network) -> Check {
+    const NAME: &str = "pull requests";
+    const REMEDY: &str = "Correct --forge, --forge-api, --forge-repository or the token (--forge-token-file), or set \
+                          publish.mode: Commit in opsy.yaml.";
+    let connect = forge::connect(flags, &opened.address, network, Some(opened.credentials.clone()));
+    let listed = async { connect().await?.pull_requests_from(UNUSED_BRANCH).await };
+    match listed.await {
+        Ok(_) => GROUP
+            .passed(NAME, "the API lists pull requests with this token; only opening one shows that it may"),
+        Err(error) => GROUP.failed(NAME, error.to_string(), REMEDY),
     }
 }
 

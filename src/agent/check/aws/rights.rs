@@ -35,8 +35,14 @@ static ACTIONS: LazyLock<BTreeSet<String>> = LazyLock::new(|| {
 /// Makes the checks of a region with the refreshers whose clusters are in it.
 pub async fn check(aws: &Aws, region: &Region, refreshers: &[Spec]) -> Checks {
     let listings = Listing::ALL.map(Trial::Describe);
-    let listings = listings.iter().map(|trial| tried(aws, region, trial, ""));
-    let mut checks: Checks = stream::iter(listings).buffered(AT_ONCE).collect().await;
+    let asked = listings.iter().map(|trial| aws.dry_run(region, trial));
+    let verdicts: Vec<Verdict> = stream::iter(asked).buffered(AT_ONCE).collect().await;
+    let has_dry_runs = !verdicts.contains(&Verdict::Ignored);
+    let shown = |(trial, verdict)| shown(region, trial, "", verdict);
+    let mut checks: Checks = listings.iter().zip(verdicts).map(shown).collect();
+    if !has_dry_runs {
+        return checks;
+    }
     checks.push(tag(aws, region).await);
     let removals = Resource::ALL.map(|resource| remove(aws, region, resource));
     checks.extend(stream::iter(removals).buffered(AT_ONCE).collect::<Checks>().await);
@@ -59,11 +65,18 @@ pub fn without_dry_run() -> Check {
 
 /// Tries a call. `of` distinguishes checks of the same action.
 async fn tried(aws: &Aws, region: &Region, trial: &Trial, of: &str) -> Check {
+    shown(region, trial, of, aws.dry_run(region, trial).await)
+}
+
+fn shown(region: &Region, trial: &Trial, of: &str, verdict: Verdict) -> Check {
     let action = format!("ec2:{}", trial.operation());
     let name = format!("{region} {action}{of}");
-    match aws.dry_run(region, trial).await {
+    match verdict {
         Verdict::Allowed => GROUP.passed(name, "allowed"),
         Verdict::Denied(why) => GROUP.failed(name, why, remedy(&action, trial)),
+        Verdict::Ignored => {
+            GROUP.undetermined(name, "the server ignores DryRun, so nothing that changes something is tried")
+        }
         Verdict::Undetermined(why) => GROUP.undetermined(name, why),
     }
 }
