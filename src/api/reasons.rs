@@ -138,7 +138,7 @@ reasons! {
     NAMESPACE_UNREADABLE = "NamespaceUnreadable";
     PUSH_FAILED = "PushFailed";
     PUSH_REFUSED = "PushRefused";
-    /// The forge refuses to open, update or close the pull request of the agent, or cannot be reached.
+    /// The Git host refuses to open, update or close the pull request of the agent, or cannot be reached.
     PULL_REQUEST_FAILED = "PullRequestFailed";
     /// The branch of the agent's pull request has commits of others.
     BRANCH_NOT_OWN = "BranchNotOwn";

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::process::ExitCode;
 
 use jiff::Timestamp;
+use serde::Serialize;
 use serde_json::Value;
 
 use super::annotate::Named;
@@ -16,6 +17,9 @@ use crate::api::builder::{PackerBuilderStatus, RunRecord};
 use crate::api::refresher::{AMIRefresherStatus, RolloutGroup, RolloutRecord};
 use crate::api::words::{RolloutResult, RunPhase};
 use crate::telemetry::out;
+
+/// The result that is shown for a rollout in progress.
+const IN_PROGRESS: &str = "InProgress";
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -39,7 +43,10 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
             out::line(format_args!("{} has no history yet ({})", live.name, live.place()))?;
             return Ok(ExitCode::SUCCESS);
         }
-        let history = status["history"].as_array().cloned().unwrap_or_default();
+        let history: Vec<Value> = match args.object.target.kind {
+            Kind::PackerBuilder => records(live_run(&decoded(status)), status),
+            Kind::AMIRefresher => records(live_rollout(&decoded(status)), status),
+        };
         format::print(args.output, &history, || table(&rows))?;
         Ok(ExitCode::SUCCESS)
     })
@@ -58,22 +65,43 @@ async fn builder(args: &Args, spec: &Value) -> Option<(Target, Vec<RunRecord>)> 
     Some((named.target, status.history?))
 }
 
+/// The recorded runs or rollouts, with the one in progress.
+fn records(live: Option<impl Serialize>, status: &Value) -> Vec<Value> {
+    let live = live.and_then(|live| serde_json::to_value(live).ok());
+    live.into_iter().chain(status["history"].as_array().cloned().unwrap_or_default()).collect()
+}
+
+/// The run in progress.
+fn live_run(status: &PackerBuilderStatus) -> Option<RunRecord> {
+    let phase = status.job_status.as_ref().filter(|phase| RunPhase::parse(phase).is_some())?;
+    let facts = status.job_facts.as_ref()?;
+    Some(RunRecord {
+        id: facts.build.clone(),
+        result: phase.clone(),
+        why: Some(facts.why.clone()),
+        commit: Some(facts.commit.clone()),
+        started_at: facts.created_at,
+        ..RunRecord::default()
+    })
+}
+
+/// The rollout in progress.
+fn live_rollout(status: &AMIRefresherStatus) -> Option<RolloutRecord> {
+    let live = status.rollout.as_ref().filter(|rollout| rollout.finished_at.is_none())?;
+    Some(RolloutRecord {
+        id: live.id.clone(),
+        target: live.target.clone(),
+        result: IN_PROGRESS.to_owned(),
+        started_at: live.started_at,
+        ..RolloutRecord::default()
+    })
+}
+
 /// The runs of a builder, with the one in progress.
 fn runs(status: &PackerBuilderStatus) -> Vec<Vec<String>> {
     let mut rows =
         vec![row(&["BUILD", "RESULT", "WHY", "STARTED", "DURATION", "COMMIT", "IMAGES", "MESSAGE"])];
-    let phase = status.job_status.as_ref().filter(|phase| RunPhase::parse(phase).is_some());
-    if let (Some(phase), Some(facts)) = (phase, &status.job_facts) {
-        let live = RunRecord {
-            id: facts.build.clone(),
-            result: phase.clone(),
-            why: Some(facts.why.clone()),
-            commit: Some(facts.commit.clone()),
-            started_at: facts.created_at,
-            ..RunRecord::default()
-        };
-        rows.push(run_row(&live));
-    }
+    rows.extend(live_run(status).iter().map(run_row));
     rows.extend(status.history.iter().flatten().map(run_row));
     rows
 }
@@ -105,7 +133,7 @@ fn rollouts(status: &AMIRefresherStatus, builder: Option<&(Target, Vec<RunRecord
         let done = groups.clone().filter(is_done).count();
         rows.push(vec![
             live.id.clone(),
-            "InProgress".to_owned(),
+            IN_PROGRESS.to_owned(),
             rollback.unwrap_or_else(|| why(&live.target, builder)),
             optional(live.started_at.as_ref()),
             "-".to_owned(),

@@ -60,7 +60,7 @@ pub struct Args {
 /// Prints the log of a run.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     if args.target.kind != Kind::PackerBuilder {
-        bail!("{} has no logs: name a packerbuilder", args.target);
+        bail!("{} has no logs: name a PackerBuilder, such as pb/NAME", args.target);
     }
     wait(async {
         match args.place.find().await? {
@@ -78,13 +78,17 @@ fn of_state(args: &Args, place: &StatePlace) -> anyhow::Result<()> {
     let places = [runs_dir(&place.path), logs_dir(&place.path)];
     let runs = runs_of(&places, &builder).with_context(|| place.to_string())?;
     let Some(dir) = choose(&runs, args) else {
+        if runs.is_empty() {
+            bail!(
+                "no log of {builder} in the {place}: no run is recorded (select another namespace with -n, another \
+                 state directory with --state, or a cluster with --kubeconfig)"
+            );
+        }
         let names: Vec<&str> = runs.iter().map(|run| run.name.as_str()).collect();
-        let names = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
         bail!(
-            "no log of {} of {builder} in the {place}, which keeps the last five of each builder and has {names} \
-             (select another namespace with -n, another state directory with --state, or a cluster with \
-             --kubeconfig)",
-            wanted(args)
+            "no log of {} of {builder} in the {place}, which has the runs {} (the last five are kept)",
+            wanted(args),
+            names.join(", ")
         );
     };
     let log = dir.join(LOG);
@@ -241,7 +245,8 @@ fn recorded_run<'a>(args: &Args, status: &'a PackerBuilderStatus) -> Option<&'a 
 
 fn no_such_run(args: &Args, place: &ClusterPlace) -> String {
     format!(
-        "the status of builder {} in namespace {} of {place} has no record of {}; it has the last ten (opsy history {})",
+        "the status of builder {} in namespace {} of {place} has no record of {}; it keeps the last ten runs \
+         (opsy history {})",
         args.target.name,
         place.cluster.namespace,
         wanted(args),

@@ -41,9 +41,11 @@ use crate::settings;
 const EXIT_CODES: &str = "\
 Exit codes:
   0  The command succeeded. run --once: every object is in sync, and nothing is in progress.
-  1  The command failed. validate, plan: a manifest is invalid. status, tree: an object that is named does not
-     exist. reconcile: the object is not ready afterwards. trace: no status knows the image.
-  2  run --once: an object is stalled or failing, or a file or the push of status was refused.
+  1  The command failed. validate: a manifest is invalid. plan: the same, or an object needs attention because of
+     the change, or something could not be planned. check: a check failed or is undetermined. status, tree: an
+     object that is named does not exist. trace: no status knows the image. reconcile: the object is not ready
+     afterwards.
+  2  run --once: an object is stalled or failing, a file is invalid, or status could not be published.
      plan --detailed-exitcode: the change has an effect.
   3  run --once: an object waits on purpose, such as for an approval or a window, or is suspended.";
 
@@ -59,11 +61,11 @@ struct Cli {
 enum Command {
     /// Run the agent: build images, roll them out, commit status
     Run(Box<settings::RunFlags>),
-    /// Check that everything that `opsy run` needs is there, with the same flags. Changes nothing
+    /// Check access and rights with the flags of `opsy run`, without changing anything
     Check(Box<settings::RunFlags>),
     /// Check manifests without access to AWS or a cluster
     Validate(validate::Args),
-    /// Show what a change of the repository would build, roll out and remove, without doing it
+    /// Show what a change to the repository would build, roll out and remove, without doing it
     Plan(Box<plan::Args>),
     /// Show the status of builders and refreshers
     #[command(after_help = place::RULE)]

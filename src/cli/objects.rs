@@ -49,7 +49,8 @@ pub struct Object {
 /// What was read at a place.
 pub struct Observed {
     pub objects: Vec<Object>,
-    pub repository: RepositoryStatus,
+    /// `None` if it cannot be read.
+    pub repository: Option<RepositoryStatus>,
     /// Objects that cannot be read, and the remedy.
     pub unreadable: Vec<String>,
     /// The message if there are no objects.
@@ -139,7 +140,7 @@ fn from_state(flags: &ReadFlags, place: &StatePlace) -> anyhow::Result<Observed>
     let memory = std::fs::read_to_string(memory_file(&place.path)).ok();
     Ok(Observed {
         objects: objects.collect(),
-        repository: repository(memory.as_deref()),
+        repository: Some(repository(memory.as_deref())),
         unreadable: held.unreadable.into_values().collect(),
         nothing: format!(
             "No builders or refreshers in the {place}. Start `opsy run` with it, or select another with --state, \
@@ -159,7 +160,7 @@ async fn from_cluster(flags: &ReadFlags, place: &ClusterPlace) -> anyhow::Result
         objects.extend(list(&api).await?.into_iter().map(|object| live(kind, object)));
     }
     // Few users are allowed to read the Lease, and the objects are more important.
-    let memory = memory::read(cluster, &flags.lease_name).await.ok().flatten();
+    let memory = memory::read(cluster, &flags.lease_name).await.ok();
     let (hint, namespace) = (place.hint(), &cluster.namespace);
     let nothing = match flags.all_namespaces {
         true => format!("No builders or refreshers in {place}{hint}."),
@@ -167,7 +168,8 @@ async fn from_cluster(flags: &ReadFlags, place: &ClusterPlace) -> anyhow::Result
             format!("No builders or refreshers in namespace {namespace} of {place} (-A shows all{hint}).")
         }
     };
-    Ok(Observed { objects, repository: repository(memory.as_deref()), unreadable: Vec::new(), nothing })
+    let repository = memory.map(|memory| repository(memory.as_deref()));
+    Ok(Observed { objects, repository, unreadable: Vec::new(), nothing })
 }
 
 /// The status of the repository, as the agent recorded it.

@@ -1,12 +1,9 @@
 //! An outline: lines below each other, drawn as a tree. Pure.
 
-use serde::Serialize;
-
 /// A line, and the lines that belong to it.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Outline {
     pub text: String,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub children: Vec<Outline>,
 }
 

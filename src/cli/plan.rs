@@ -1,4 +1,4 @@
-//! `opsy plan [DIR]`: what a change of the repository would build, roll out and remove, and why. Reads only.
+//! `opsy plan [DIR]`: what a change to the repository would build, roll out and remove, and why. Reads only.
 
 mod post;
 
@@ -51,21 +51,20 @@ pub struct Args {
     /// Plan as if the agent had not published any status yet
     #[arg(long)]
     no_status: bool,
-    /// The address from which the agent reads the repository; default: the remote `origin`
+    /// Assume that the agent reads the repository from this address; default: the remote `origin`
     #[arg(long, env = "OPSY_REPO", value_name = "URL|PATH")]
     repo: Option<String>,
-    /// The branch that the agent reads; default: the target branch of the pull request in a CI job, else the branch that
-    /// --base names, else the default branch of the remote
+    /// Assume that the agent reads this branch; default: the target branch of the pull request in a CI job, else the
+    /// branch that --base names, else the default branch of the remote
     #[arg(long, env = "OPSY_BRANCH")]
     branch: Option<String>,
     /// Read manifests from this directory of the repository
     #[arg(long, env = "OPSY_PATH", default_value = "")]
     path: String,
-    /// The owner of the agent, if it was started with this flag
+    /// Assume this owner, if the agent was started with the flag
     #[arg(long, env = "OPSY_AGENT_ID", value_name = "ID")]
     agent_id: Option<String>,
-    /// The clusters that refreshers of a namespace may roll out to, if the agent was started with this flag. Namespaces
-    /// without a rule may use any cluster
+    /// Assume these rules for clusters, if the agent was started with the flag
     #[arg(long, env = "OPSY_CLUSTERS", value_delimiter = ',', value_name = "NAMESPACE=GLOB,…")]
     clusters: Vec<Rule>,
     #[command(flatten)]

@@ -77,7 +77,8 @@ fn print(args: &Args, observed: &Observed) -> anyhow::Result<()> {
     let Observed { objects, repository, nothing, .. } = observed;
     match args.output {
         Output::Text | Output::Wide => {
-            out::lines(&table(&tables::repository(repository)))?;
+            let repository = repository.clone().unwrap_or_default();
+            out::lines(&table(&tables::repository(&repository)))?;
             if objects.is_empty() {
                 let none = if args.select.is_all() { nothing } else { "No object matches." };
                 out::line(none)?;

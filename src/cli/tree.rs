@@ -33,21 +33,22 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
             out::line(nothing)?;
         }
         let missing = args.select.select(&mut objects);
-        out::lines(&outline(&repository, &objects).draw())?;
+        out::lines(&outline(repository.as_ref(), &objects).draw())?;
         Ok(reader.report(&missing))
     })
 }
 
 /// The tree of these objects.
-fn outline(repository: &RepositoryStatus, objects: &[Object]) -> Outline {
+fn outline(repository: Option<&RepositoryStatus>, objects: &[Object]) -> Outline {
     let of = |kind| objects.iter().filter(move |object| object.id.kind == kind);
     let refreshers: Vec<Refresher<'_>> = of(Kind::AMIRefresher).map(Refresher::new).collect();
     let builders: Vec<Builder<'_>> = of(Kind::PackerBuilder).map(Builder::new).collect();
     let below = builders.iter().map(|builder| builder.outline(&refreshers));
     let others = refreshers.iter().filter(|one| !builders.iter().any(|builder| builder.has(one)));
-    let root = match &repository.last {
-        Some(last) => format!("{} at {}", last.source, short(last.commit.as_str())),
-        None => "repository: no commit was synced yet".to_owned(),
+    let root = match repository.map(|repository| &repository.last) {
+        None => "repository: unknown, because the Lease cannot be read".to_owned(),
+        Some(Some(last)) => format!("{} at {}", last.source, short(last.commit.as_str())),
+        Some(None) => "repository: no commit was synced yet".to_owned(),
     };
     Outline::line(root).with(below.chain(others.map(Refresher::outline)))
 }
@@ -183,6 +184,8 @@ https://git/images at 0123456789ab
 │   └── AMIRefresher/default/waits  Ready=Unknown -
 └── AMIRefresher/default/other  Ready=Unknown -
 ";
-        assert_eq!(outline(&repository, &objects).draw(), expected);
+        assert_eq!(outline(Some(&repository), &objects).draw(), expected);
+        let unknown = outline(None, &objects).draw();
+        assert!(unknown.starts_with("repository: unknown"), "{unknown}");
     }
 }

@@ -5,7 +5,12 @@
 
 mod fetch;
 mod found;
+mod lines;
+mod place;
+mod print;
+mod sarif;
 mod setters;
+mod snippet;
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};

@@ -89,9 +89,9 @@ impl Change<'_> {
             what.push("updated");
         }
         what.extend(gone.map(|gone| match gone.item.action {
-            Action::Build => "no build any more",
-            Action::NeedsAttention => "needs no attention any more",
-            _ => "no rollout any more",
+            Action::Build => "no longer builds",
+            Action::NeedsAttention => "no longer needs attention",
+            _ => "no longer rolls out",
         }));
         let mut why = Vec::new();
         if self.is_new {

@@ -239,7 +239,7 @@ pub fn changed_groups(before: &Preview, after: &Preview) -> Vec<String> {
         let is_excluded = |group: &Group| group.state == GroupState::Excluded;
         match (is_excluded(old), is_excluded(group)) {
             (false, true) => Some(format!("{} is excluded from now on", group.name)),
-            (true, false) => Some(format!("{} is not excluded any more", group.name)),
+            (true, false) => Some(format!("{} is no longer excluded", group.name)),
             (false, false) if group.is_movable() && old.wave != group.wave => {
                 Some(format!("{} moves from {} to {}", group.name, wave(old), wave(group)))
             }

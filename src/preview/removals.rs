@@ -121,7 +121,7 @@ fn users(object: &ObjectKey, base: &Side, head: &Side) -> Option<String> {
         head.refreshers.keys().filter(|key| uses(key)).map(|key| short(&refreshers::object(key))).collect();
     match users.as_slice() {
         [] => None,
-        [one] => Some(format!("{one} uses them and gets no new image any more")),
-        many => Some(format!("{} use them and get no new image any more", list(many))),
+        [one] => Some(format!("{one} uses them and gets no new images")),
+        many => Some(format!("{} use them and get no new images", list(many))),
     }
 }

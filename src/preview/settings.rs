@@ -14,8 +14,16 @@ const NOTIFIER: &str = "notifier";
 /// Settings that are one value each, though they have fields.
 const WHOLE: [&str; 2] = [NOTIFIER, "digest"];
 /// The first settings of a report, in this order. The others follow in the order of their names.
-const FIRST: [&str; 6] =
-    ["agentID", "accounts", "prune.allowMass", "limits.allowMassBuild", "namespace", "statusPath"];
+const FIRST: [&str; 8] = [
+    "agentID",
+    "accounts",
+    "prune.allowMass",
+    "limits.allowMassBuild",
+    "namespace",
+    "statusPath",
+    "setters.paths",
+    "setters.json",
+];
 
 /// The settings that differ.
 pub fn changes(before: &RepoSettings, after: &RepoSettings) -> Vec<Setting> {
@@ -103,6 +111,9 @@ fn meaning(name: &str, from: Option<&str>, to: Option<&str>) -> (String, bool) {
                 true,
             )
         }
+        "setters.paths" | "setters.json" => {
+            ("the agent may edit the values that refer to an image in these files".to_owned(), to.is_some())
+        }
         _ => (other(name, to).to_owned(), false),
     }
 }
@@ -131,15 +142,17 @@ fn accounts(from: Option<&str>, to: Option<&str>) -> String {
     let added: Vec<&String> = new.iter().filter(|account| !old.contains(account)).collect();
     let removed: Vec<&String> = old.iter().filter(|account| !new.contains(account)).collect();
     let added = (!added.is_empty()).then(|| format!("the agent may use {}", list(added)));
-    let removed = (!removed.is_empty()).then(|| format!("nothing is built in {} any more", list(removed)));
+    let removed = (!removed.is_empty()).then(|| format!("nothing is built in {} from now on", list(removed)));
     added.into_iter().chain(removed).collect::<Vec<_>>().join("; ")
 }
 
 /// What a change of another setting means. The values say the rest.
 fn other(name: &str, to: Option<&str>) -> &'static str {
     match (name, to) {
-        ("publish.enabled", Some("false")) => "status files and amis.json are not updated any more",
-        ("publish.enabled", _) => "status files and amis.json are committed",
+        ("publish.enabled", Some("false")) => "status files and amis.json are no longer updated",
+        ("publish.enabled", _) => "status files and amis.json are published",
+        ("publish.mode", Some("PullRequest")) => "status is proposed by a pull request instead of committed",
+        ("publish.mode", _) => "status is committed to the branch without a review",
         ("publish.errors", Some("false")) => "status files do not contain the errors of builds",
         ("publish.errors", _) => "status files contain the errors of builds",
         ("publish.branch", _) => {
@@ -211,7 +224,7 @@ mod tests {
         let effect = |from: Value, to: Value| changes(&read(from), &read(to)).remove(0).effect;
         let account = |digit: &str| json!({ "accounts": [digit.repeat(12)] });
         let swapped = effect(account("1"), account("2"));
-        assert_eq!(swapped, "the agent may use 222222222222; nothing is built in 111111111111 any more");
+        assert_eq!(swapped, "the agent may use 222222222222; nothing is built in 111111111111 from now on");
         assert!(effect(account("1"), json!({})).contains("every account"));
     }
 

@@ -220,14 +220,14 @@ fn a_build_that_the_change_prevents_is_said() {
     let report = plan(&tree(new_template(), &json!({})), &calm());
     expect(&report, &[("ar/demo", Action::Apply), ("pb/node", Action::Apply)], &[]);
     let node = &report.because[1];
-    assert_eq!(node.what, "no build any more");
+    assert_eq!(node.what, "no longer builds");
     let why = "without this change: builds an image for x86_64 in us-east-1 (the template changed)";
-    assert_eq!((node.why.as_str(), report.because[0].what.as_str()), (why, "no rollout any more"));
+    assert_eq!((node.why.as_str(), report.because[0].what.as_str()), (why, "no longer rolls out"));
 
     let suspended = Build::Wait { message: "suspended: nothing new is built".to_owned() };
     let report = plan(&tree(new_template(), &json!({})), &tree(suspended, &json!({ "suspend": true })));
     let node = &report.because[1];
-    assert_eq!(node.what, "updated, no build any more");
+    assert_eq!(node.what, "updated, no longer builds");
     assert!(node.why.starts_with("changed: spec.suspend; suspended: nothing new is built; "), "{}", node.why);
 }
 
@@ -294,7 +294,7 @@ fn an_object_that_the_change_breaks_is_an_error() {
     // It is repaired.
     let broken = || tree(Build::Stalled { message: "no such directory".to_owned() }, &json!({}));
     let report = plan(&broken(), &calm());
-    assert_eq!(report.because[0].what, "needs no attention any more");
+    assert_eq!(report.because[0].what, "no longer needs attention");
     assert!(!report.has_errors());
 }
 
@@ -329,7 +329,7 @@ fn waves_are_shown_with_what_ends_them_and_the_groups_that_change_theirs() {
     expect(&report, &[("ar/demo", Action::Apply)], &[]);
     let details = [
         "wave prod: gpu, web; requires approval",
-        "gpu is not excluded any more",
+        "gpu is no longer excluded",
         "web moves from no wave to wave prod",
     ];
     assert_eq!(report.because[0].details, details);
@@ -362,7 +362,7 @@ fn a_paused_refresher_shows_its_drift() {
     let report = plan(&due(), &with(paused()));
     expect(&report, &[("ar/demo", Action::Apply)], &[]);
     let item = &report.because[0];
-    assert_eq!(item.what, "no rollout any more");
+    assert_eq!(item.what, "no longer rolls out");
     assert!(item.why.starts_with("no node group is moved: it is suspended; without this change: "));
     expect(&plan(&with(paused()), &due()), &[("ar/demo", Action::Rollout)], &[]);
     // A build does not move its groups either.

@@ -5,6 +5,7 @@ use std::fmt;
 
 use jiff::Timestamp;
 
+use crate::api::builder::InputsRecord;
 use crate::api::refresher::FailedAmi;
 use crate::api::{ImageId, tags};
 use crate::aws::Image;
@@ -132,7 +133,7 @@ impl FailedImages {
     /// Why an image that is built from these inputs will be held.
     pub fn holds_built_from(&self, inputs: &InputsRecord) -> Option<String> {
         let (template, spec) = (inputs.template.as_deref()?, inputs.spec.as_deref()?);
-        let hash = hash(template, spec, inputs.base_ami.as_deref());
+        let hash = tags::inputs_digest(template, spec, inputs.base_ami.as_deref().unwrap_or_default());
         let failed = self.0.iter().rev().find(|failed| failed.inputs.as_ref() == Some(&hash))?;
         let (image, reason) = (&failed.image, &failed.reason);
         Some(format!("it is built from the same inputs as {image}, whose rollout failed: {reason}"))

@@ -32,8 +32,8 @@ pub struct ClusterFlags {
     /// Select where objects are stored and builds run
     #[arg(long, env = "OPSY_ENGINE", value_enum, default_value = "auto")]
     pub engine: EngineChoice,
-    /// Use the cluster of this kubeconfig instead of the cluster of the pod; default outside of a pod with --engine
-    /// kubernetes: the kubeconfig of kubectl
+    /// Use the cluster of this kubeconfig instead of the cluster of the pod; with --engine kubernetes outside of a pod, the
+    /// default is the kubeconfig of kubectl
     #[arg(long, env = "OPSY_KUBECONFIG", value_name = "FILE")]
     pub kubeconfig: Option<PathBuf>,
     /// Manage the objects of these namespaces; `*` means all; default: the namespace of the agent

@@ -8,11 +8,11 @@ use clap::Args;
 /// Flags for pull requests of the agent (`publish.mode: PullRequest` in `opsy.yaml`).
 #[derive(Args, Clone, Debug, Default)]
 pub struct ForgeFlags {
-    /// Open pull requests on this kind of forge: github, gitlab, gitea or forgejo; default: by the host of the
-    /// repository, if it is that of a public service
-    #[arg(long, env = "OPSY_FORGE", value_name = "FORGE")]
+    /// Open pull requests on this kind of Git host: github, gitlab, gitea or forgejo; default: known from the host of
+    /// the repository for public services
+    #[arg(long, env = "OPSY_FORGE", value_name = "HOST")]
     pub forge: Option<String>,
-    /// Use this API of the forge; default: that on the host of the repository
+    /// Use the API of the Git host at this address; default: that on the host of the repository
     #[arg(long, env = "OPSY_FORGE_API", value_name = "URL")]
     pub forge_api: Option<String>,
     /// Open pull requests in this repository; default: the path of the repository address

@@ -138,8 +138,8 @@ pub struct JsonSetter {
     pub path: String,
     /// JSON pointer to the value, such as `/eks/ami_id`.
     pub pointer: String,
-    /// `<namespace>/<builder>:<region>:<architecture>` for the ID of the active image, with `:name` behind it for its
-    /// name, or `:build` for the ID of its build.
+    /// `<namespace>/<builder>:<region>:<architecture>` for the ID of the active image; append `:name` for its name,
+    /// or `:build` for the ID of its build.
     pub value: String,
 }
 

@@ -201,7 +201,7 @@ fn a_command_goes_to_the_place_that_the_rule_selects() {
     let dir = dir.to_str().expect("UTF-8");
     let agent = || user(&["run", "--engine", "kubernetes", "--repo", "images", "--state", dir]);
     let nowhere = agent();
-    let words = "not in a pod, and kubectl has no kubeconfig";
+    let words = "not in a pod, and the kubeconfig of kubectl cannot be used";
     assert!(nowhere.status.code() == Some(1) && nowhere.stderr.contains(words), "{nowhere:?}");
 
     let state = world.root().join(".local/state/opsy");

@@ -163,8 +163,8 @@ fn edge_status(commit: &str) -> Value {
 
 fn demo_status() -> Value {
     let group = |name: &str, wave: &str, image: &str, state: &str| json!({"name": name, "kind": "Managed", "wave": wave, "currentAMI": image, "state": state});
-    let moved =
-        json!({"name": "web", "wave": "canary", "previousAMI": FORMER, "startedAt": "2026-01-02T01:00:00Z"});
+    let moved = json!({"name": "web", "wave": "canary", "previousAMI": FORMER, "startedAt": "2026-01-02T01:00:00Z",
+               "finishedAt": "2026-01-02T01:10:00Z"});
     let waves = json!([
         {"name": "canary", "state": "Done", "updated": 1, "total": 1, "startedAt": "2026-01-02T01:00:00Z",
          "finishedAt": "2026-01-02T01:10:00Z"},

@@ -11,7 +11,7 @@ use crate::settings::AddressFlags;
 pub struct Request {
     /// A directory in a clone of the repository.
     pub folder: PathBuf,
-    /// What is compared with; default: the remote's default branch as of the last fetch.
+    /// What is compared with; default: the tip of the branch that the agent reads, as of the last fetch.
     pub base: Option<String>,
     /// The commit to plan; default: the work tree.
     pub head: Option<String>,

@@ -57,8 +57,8 @@ impl Scope {
 pub enum ConnectError {
     #[error("the kubeconfig cannot be used: {0}")]
     Kubeconfig(#[from] kube::config::KubeconfigError),
-    #[error("not in a cluster, and neither --kubeconfig nor KUBECONFIG is set: {0}")]
-    NotInCluster(#[from] kube::config::InClusterError),
+    #[error("not in a pod, and the kubeconfig of kubectl cannot be used ({0}); name one with --kubeconfig")]
+    NotInCluster(KubeconfigError),
     #[error("{0}")]
     Proxy(String),
     #[error("the Kubernetes client cannot be created: {}", error::chain(.0))]
@@ -66,21 +66,21 @@ pub enum ConnectError {
 }
 
 impl Cluster {
-    /// Connects with a kubeconfig, else with the credentials of the pod, else with the kubeconfig that kubectl uses. No
+    /// Connects with a kubeconfig, else with the credentials of the pod, else with the kubeconfig of kubectl. No
     /// namespaces means the agent's own; `*` means all.
     pub async fn connect(
         kubeconfig: Option<&Path>,
         namespaces: &[String],
         network: &Network,
     ) -> Result<Self, ConnectError> {
-        let mut proxy = None;
-        let mut config = match (kubeconfig, Config::incluster()) {
-            (None, Ok(config)) => config,
-            (None, Err(error)) if !has_kubeconfig() => return Err(error.into()),
+        let (mut config, proxy) = match (kubeconfig, Config::incluster()) {
+            (None, Ok(config)) => (config, None),
             (path, _) => {
-                let mut file = path.map_or_else(Kubeconfig::read, Kubeconfig::read_from)?;
-                proxy = network::take_proxy(&mut file, None);
-                Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await?
+                let file = match path {
+                    Some(path) => Kubeconfig::read_from(path)?,
+                    None => Kubeconfig::read().map_err(ConnectError::NotInCluster)?,
+                };
+                with_kubeconfig(file, &KubeConfigOptions::default()).await?
             }
         };
         network::prepare(&mut config, proxy, network)?;

@@ -2,7 +2,7 @@
 
 use super::{Marked, Style, marker};
 
-const NO_VALUE: &str = "the marker has no string before it in its line: write it behind a value in quotes";
+const NO_VALUE: &str = "the marker has no string before it on its line: write it after a value in quotes";
 const TEMPLATE: &str = "the value before the marker contains an expression: write a plain string";
 
 /// A string, as far as it is read.

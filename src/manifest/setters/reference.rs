@@ -42,8 +42,8 @@ impl Reference {
     pub fn parse(text: &str, namespace: &str) -> Result<Self, String> {
         let wrong = || {
             format!(
-                "{text:?} is not a reference to an image: write <namespace>/<builder>:<region>:<architecture>, and \
-                 :name or :build behind it for another field than the ID"
+                "{text:?} is not a reference to an image: write <namespace>/<builder>:<region>:<architecture>; \
+                 append :name or :build for that field instead of the ID"
             )
         };
         let parts: Vec<&str> = text.split(':').collect();

@@ -103,7 +103,7 @@ fn listed(names: &[&str]) -> Vec<String> {
 
 fn problem(problem: &Finding) -> String {
     let line = problem.line.map(|line| format!(":{line}")).unwrap_or_default();
-    let old = if problem.is_old { " (the base has this error, too)" } else { "" };
+    let old = if problem.is_old { " (also in the base)" } else { "" };
     let (file, message) = (escape(&problem.file, LINE), escape(&problem.message, CELL));
     format!("> - {file}{line}: {message}{old}\n")
 }

@@ -42,7 +42,7 @@ pub fn headline(report: &Report) -> String {
         parts.push("no changes".to_owned());
     }
     if !old.is_empty() {
-        parts.push(format!("{} that the base has, too", count(old.len(), "error")));
+        parts.push(format!("{} also in the base", count(old.len(), "error")));
     }
     parts.join(", ")
 }

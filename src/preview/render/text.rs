@@ -17,7 +17,7 @@ pub fn text(report: &Report) -> String {
     ];
     for problem in &report.problems {
         let line = problem.line.map(|line| format!(":{line}")).unwrap_or_default();
-        let old = if problem.is_old { " (the base has this error, too)" } else { "" };
+        let old = if problem.is_old { " (also in the base)" } else { "" };
         lines.push(format!("  error: {}{line}: {}{old}", problem.file, problem.message));
     }
     if !report.problems.is_empty() {

@@ -6,8 +6,7 @@ use super::*;
 fn a_deletion_comes_first_and_says_what_stays() {
     let report = plan(&calm(), &without(&calm(), Kind::PackerBuilder, "node"));
     expect(&report, &[("pb/node", Action::Prune)], &[]);
-    let why =
-        "its manifest is removed; its images are kept; ar/demo uses them and gets no new image any more";
+    let why = "its manifest is removed; its images are kept; ar/demo uses them and gets no new images";
     assert_eq!((report.because[0].why.as_str(), report.changes.pruned), (why, 1));
     let text = render::markdown(&report, None);
     let (alert, table) =
@@ -63,7 +62,7 @@ fn while_a_manifest_is_invalid_its_object_stays_and_nothing_is_pruned() {
     base.undeclared = [object(Kind::PackerBuilder, "node")].into();
     let report = plan(&base, &head);
     expect(&report, &[], &[("pb/node", Action::KeptAlthoughRemoved)]);
-    assert_eq!(render::headline(&report), "no changes, 1 error that the base has, too");
+    assert_eq!(render::headline(&report), "no changes, 1 error also in the base");
     // The file is deleted with the object in it.
     let gone = Side { set: without(&calm(), Kind::PackerBuilder, "node").set, ..Side::default() };
     let report = plan(&base, &gone);

@@ -61,6 +61,7 @@ fn preview_offline(world: &World) -> Preview {
         name: None,
         since: Some(world.now),
         gone: None,
+        previous: None,
     };
     let lanes: Vec<LaneImage> = world.built.iter().map(lane).collect();
     let (images, inputs): (BuilderImages, _) = (Arc::new(move |_| Some(lanes.clone())), inputs(world));
