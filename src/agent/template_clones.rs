@@ -1,6 +1,6 @@
 //! Template repositories for a command: clones that are deleted when it ends, with the Secrets of a standalone agent.
 //!
-//! A plan reads manifests that nobody has reviewed yet. It sends credentials only where the reviewed ones send them, so
+//! A plan reads manifests before their review. It sends credentials only where the reviewed ones send them, so
 //! that a pull request cannot send a Secret to a server of its author.
 
 use std::collections::{BTreeMap, BTreeSet};

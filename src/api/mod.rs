@@ -30,6 +30,7 @@ pub mod sorted;
 pub mod status;
 pub mod steady;
 pub mod tags;
+pub mod text;
 pub mod time;
 pub mod undeclared;
 pub mod version;

@@ -2,6 +2,8 @@
 
 use serde_json::Value;
 
+use crate::api::text::one_line;
+
 /// Length of the commit IDs that are shown, as in messages about commits.
 const SHORT: usize = 12;
 
@@ -22,11 +24,6 @@ pub fn short(commit: &str) -> String {
 
 pub fn row(cells: &[&str]) -> Vec<String> {
     cells.iter().map(|cell| (*cell).to_owned()).collect()
-}
-
-/// The text in one line: line breaks and repeated spaces become one space.
-pub fn one_line(text: &str) -> String {
-    text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 /// Formats a table with its head, or nothing if it has no other row. Each column is as wide as its widest cell, except

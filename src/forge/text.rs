@@ -3,6 +3,8 @@
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::api::text;
+
 const START: &str = "<!-- ";
 const END: &str = " -->";
 
@@ -27,8 +29,7 @@ pub fn is_same(one: &str, other: &str) -> bool {
 
 /// Returns one line of at most this many characters. A shortened one ends with an ellipsis.
 pub fn one_line(text: &str, most: usize) -> String {
-    let words: Vec<&str> = text.split_whitespace().collect();
-    let line = words.join(" ");
+    let line = text::one_line(text);
     if line.chars().count() <= most {
         return line;
     }

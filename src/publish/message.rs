@@ -5,6 +5,7 @@ use std::collections::HashSet;
 
 use super::Rendered;
 use crate::api::Owner;
+use crate::api::text::one_line;
 use crate::git::proposal_branch::OWNER_TRAILER;
 
 /// Maximum length of a subject: longer ones are cut, as most tools would.
@@ -84,11 +85,6 @@ fn trailers(changed: &[&Rendered]) -> Vec<String> {
         }
     }
     lines
-}
-
-/// Joins a string into one line: a line break in it could start a separate trailer.
-pub(super) fn one_line(text: &str) -> String {
-    text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 #[cfg(test)]

@@ -1,7 +1,8 @@
 //! The title and the text of the pull request. Pure.
 
 use super::change::Files;
-use super::message::{self, one_line};
+use super::message;
+use crate::api::text::one_line;
 
 /// Maximum number of files that the text lists.
 const FILES: usize = 50;

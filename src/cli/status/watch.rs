@@ -12,10 +12,11 @@ use super::{Args, Output, item, name, tables};
 use crate::announce::took;
 use crate::api::Kind;
 use crate::api::builder::{PackerBuilderStatus, RunRecord};
+use crate::api::text::one_line;
 use crate::api::words::{GroupState, RunPhase, RunResult};
 use crate::cli::objects::{Object, Reader};
 use crate::cli::ready::{ready_cells, summary};
-use crate::cli::table::{one_line, row, table};
+use crate::cli::table::{row, table};
 use crate::manifest::write::to_yaml;
 use crate::telemetry::out;
 

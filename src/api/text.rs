@@ -1,0 +1,6 @@
+//! Text that others wrote, as a part of output: used by tables, commit messages and pull requests. Pure.
+
+/// Returns the text in one line: line breaks and repeated spaces become one space.
+pub fn one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
