@@ -163,7 +163,8 @@ impl Trees {
             false => Some(TemplateClones::open(&request.addresses, request.secrets.clone(), network)?),
         };
         let owner = request.agent_id.clone().unwrap_or_else(|| standalone::owner(&known_as, &request.path));
-        let aws = Aws::from_env(settings::aws_profile().map_err(anyhow::Error::msg)?, network).await?;
+        let aws =
+            Aws::snapshot_from_env(settings::aws_profile().map_err(anyhow::Error::msg)?, network).await?;
         let objects = watch::Sender::new(Arc::new(Objects::new(Arc::default(), Arc::default())));
         let builders = builders(&outputs, (known_as, branch), clones.as_ref(), &aws, &owner)?;
         let refreshers =

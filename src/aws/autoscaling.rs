@@ -7,9 +7,8 @@ mod source;
 use std::sync::Arc;
 
 use aws_sdk_autoscaling::types;
-use jiff::Timestamp;
 
-use super::shared::Shared;
+use super::shared::{Aging, Shared};
 use super::{Aws, AwsError, Fresh, HOLD_GROUPS, KEEP, Tags, TemplateVersion};
 use crate::api::{ImageId, Region, TemplateId};
 use refreshes::Refreshes;
@@ -66,11 +65,11 @@ pub(super) struct Responses {
 }
 
 impl Responses {
-    pub(super) fn new(now: fn() -> Timestamp) -> Self {
+    pub(super) fn new(aging: Aging) -> Self {
         Self {
-            groups: Shared::new(KEEP, now).holding(HOLD_GROUPS),
-            refreshes: Shared::new(KEEP, now).holding(HOLD_GROUPS),
-            hooks: Shared::new(KEEP, now),
+            groups: Shared::new(KEEP, aging).holding(HOLD_GROUPS),
+            refreshes: Shared::new(KEEP, aging).holding(HOLD_GROUPS),
+            hooks: Shared::new(KEEP, aging),
         }
     }
 }

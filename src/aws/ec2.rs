@@ -1,6 +1,7 @@
 //! EC2 images: finding and tagging them. Launch templates and orphaned resources of builds have files of their own.
 
 use std::cmp::Reverse;
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use aws_sdk_ec2::operation::describe_images::builders::DescribeImagesFluentBuilder;
@@ -8,7 +9,7 @@ use aws_sdk_ec2::primitives::DateTime;
 use aws_sdk_ec2::types;
 use jiff::{SignedDuration, Timestamp};
 
-use super::{Aws, AwsError, Fresh, Image, ImageQuery, ImageState, Machine, Made, Tags};
+use super::{Aging, Aws, AwsError, Fresh, Image, ImageQuery, ImageState, Machine, Made, Tags};
 use crate::api::tags::{BROUGHT_BY, BUILD, STATUS};
 use crate::api::{BuildId, Class, ImageId, Region};
 
@@ -24,6 +25,21 @@ const SNAPSHOTS: i32 = 500;
 /// Resources that are tagged per call: EC2 allows 1000 and recommends fewer.
 const TAGGED: usize = 200;
 
+/// Images by region and ID. `None` means that there is no such image.
+type KnownImages = HashMap<(Region, ImageId), Option<Image>>;
+
+/// Images that were read by ID, if no response ages.
+pub(super) struct ImagesById(Option<tokio::sync::Mutex<KnownImages>>);
+
+impl ImagesById {
+    pub(super) fn new(aging: Aging) -> Self {
+        Self(match aging {
+            Aging::By(_) => None,
+            Aging::Never => Some(tokio::sync::Mutex::default()),
+        })
+    }
+}
+
 impl Aws {
     /// Returns all images of this account that have the tag `brought-to-you-by`, in any state, including disabled ones.
     /// Shared for 30 s, single-flight, dropped on our own writes.
@@ -36,8 +52,29 @@ impl Aws {
         self.0.own_images.get(region, fresh, ask).await
     }
 
-    /// Returns images by ID. A deregistered or unknown image is left out. Never shared.
+    /// Returns images by ID. A deregistered or unknown image is left out. Shared only if no response ages: then a call is
+    /// needed only for images that are not among the own ones.
     pub async fn images_by_id(&self, region: &Region, ids: &[ImageId]) -> Result<Vec<Image>, AwsError> {
+        let ImagesById(Some(known)) = &self.0.images_by_id else {
+            return self.read_by_id(region, ids).await;
+        };
+        // Held during the call, so that nobody asks for the same image at the same time.
+        let mut known = known.lock().await;
+        let key = |id: &ImageId| (region.clone(), id.clone());
+        if !ids.iter().all(|id| known.contains_key(&key(id))) {
+            let own = self.own_images(region, Fresh::Cached).await?;
+            known.extend(own.iter().map(|image| (key(&image.id), Some(image.clone()))));
+        }
+        let mut unknown = ids.to_vec();
+        unknown.retain(|id| !known.contains_key(&key(id)));
+        let found = self.read_by_id(region, &unknown).await?;
+        known.extend(unknown.iter().map(|id| (key(id), None)));
+        known.extend(found.into_iter().map(|image| (key(&image.id), Some(image))));
+        let of = |id: &ImageId| known.get(&key(id)).cloned().flatten();
+        Ok(sorted(ids.iter().filter_map(of).collect()))
+    }
+
+    async fn read_by_id(&self, region: &Region, ids: &[ImageId]) -> Result<Vec<Image>, AwsError> {
         let mut found = Vec::new();
         let mut batches: Vec<&[ImageId]> = ids.chunks(IDS).collect();
         while let Some(batch) = batches.pop() {
@@ -51,9 +88,7 @@ impl Aws {
                 Err(error) => return Err(error),
             }
         }
-        found.retain(|image| image.state != ImageState::Deregistered);
-        found.sort_by(|a, b| a.id.cmp(&b.id));
-        Ok(found)
+        Ok(sorted(found))
     }
 
     /// Returns the images that a query finds, newest first, deprecated ones last. Shared for 5 min per query.
@@ -167,6 +202,14 @@ impl Aws {
         let answer = answer.map_err(ec2.failed("DescribeImages"))?;
         Ok(answer.images.unwrap_or_default().into_iter().filter_map(image).collect())
     }
+}
+
+/// Images that exist, sorted by ID.
+fn sorted(mut images: Vec<Image>) -> Vec<Image> {
+    images.retain(|image| image.state != ImageState::Deregistered);
+    images.sort_by(|a, b| a.id.cmp(&b.id));
+    images.dedup_by(|a, b| a.id == b.id);
+    images
 }
 
 /// Returns an EC2 filter. Its values are alternatives.

@@ -40,6 +40,9 @@ pub struct Reading {
 /// A shared response: the group, `None` if it does not exist, or the denial.
 pub(super) type Kept = Result<Option<Arc<ManagedNodegroup>>, AwsError>;
 
+/// Region, cluster, node group and ID.
+pub(super) type UpdateKey = (Region, String, String, String);
+
 /// How many nodes of a group an update may replace at the same time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MaxUnavailable {
@@ -190,10 +193,14 @@ impl Aws {
         nodegroup: &str,
         id: &str,
     ) -> Result<Update, AwsError> {
-        let eks = self.0.clients.eks(region);
-        let call = eks.sdk.describe_update().name(cluster).nodegroup_name(nodegroup).update_id(id);
-        let answer = call.send().await.map_err(eks.failed("DescribeUpdate"))?;
-        given(answer.update(), "eks:DescribeUpdate")
+        let key = (region.clone(), cluster.to_owned(), nodegroup.to_owned(), id.to_owned());
+        let ask = || async {
+            let eks = self.0.clients.eks(region);
+            let call = eks.sdk.describe_update().name(cluster).nodegroup_name(nodegroup).update_id(id);
+            let answer = call.send().await.map_err(eks.failed("DescribeUpdate"))?;
+            given(answer.update(), "eks:DescribeUpdate")
+        };
+        self.0.updates.get(&key, Fresh::Now, ask).await
     }
 
     /// Returns an update of a group's history. One that has ended does not change any more, so it is kept.
@@ -226,10 +233,14 @@ impl Aws {
         cluster: &str,
         nodegroup: &str,
     ) -> Result<Vec<String>, AwsError> {
-        let eks = self.0.clients.eks(region);
-        let call = eks.sdk.list_updates().name(cluster).nodegroup_name(nodegroup).max_results(PAGE);
-        let pages = call.into_paginator().items().send();
-        pages.try_collect().await.map_err(eks.failed("ListUpdates"))
+        let ask = || async {
+            let eks = self.0.clients.eks(region);
+            let call = eks.sdk.list_updates().name(cluster).nodegroup_name(nodegroup).max_results(PAGE);
+            let pages = call.into_paginator().items().send();
+            pages.try_collect().await.map_err(eks.failed("ListUpdates"))
+        };
+        let key = (region.clone(), cluster.to_owned(), nodegroup.to_owned());
+        self.0.update_ids.get(&key, Fresh::Now, ask).await
     }
 
     /// Calls UpdateNodegroupVersion with template ID and number only: with a custom image, EKS refuses a Kubernetes

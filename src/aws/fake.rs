@@ -18,7 +18,7 @@ use aws_smithy_runtime_api::http::StatusCode;
 use aws_smithy_types::body::SdkBody;
 use jiff::Timestamp;
 
-use super::{Aws, defaults};
+use super::{Aging, Aws, defaults};
 use crate::api::Region;
 
 /// A scripted reply.
@@ -73,6 +73,13 @@ impl Wire {
 
     pub(super) async fn aws_with(&self, credentials: SharedCredentialsProvider) -> Aws {
         Aws::with(self.config(credentials).await, || Timestamp::UNIX_EPOCH)
+    }
+
+    /// Clients of a process that only reads.
+    pub(super) async fn snapshot(&self) -> Aws {
+        let credentials = Credentials::new("AKIAEXAMPLE", "secret", None, None, "test");
+        let config = self.config(SharedCredentialsProvider::new(credentials)).await;
+        Aws::made(config, None, || Timestamp::UNIX_EPOCH, Aging::Never)
     }
 
     pub(super) fn http(&self) -> SharedHttpClient {

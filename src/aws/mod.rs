@@ -37,6 +37,7 @@ use credentials::Source;
 pub use error::AwsError;
 pub use identity::Identity;
 pub use orphans::SweepError;
+pub use shared::Aging;
 use shared::Shared;
 pub use templates::{Disk, Volume};
 
@@ -46,6 +47,8 @@ const KEEP: Duration = Duration::from_secs(30);
 const HOLD_GROUPS: Duration = Duration::from_secs(900);
 /// Base images appear weekly, and a cluster is upgraded twice a year.
 const KEEP_FOUND: Duration = Duration::from_secs(300);
+/// These are read when they matter, so only callers that ask at the same time share a response.
+const KEEP_NOTHING: Duration = Duration::ZERO;
 /// The properties of an instance type never change.
 const KEEP_TYPES: Duration = Duration::from_secs(24 * 3600);
 
@@ -280,11 +283,13 @@ struct Inner {
     now: fn() -> Timestamp,
     own_images: Shared<Region, Arc<Vec<Image>>, AwsError>,
     found_images: Shared<ImageQuery, Arc<Vec<Image>>, AwsError>,
+    images_by_id: ec2::ImagesById,
     autoscaling: autoscaling::Responses,
     nodegroup_names: Shared<(Region, String), Arc<Vec<String>>, AwsError>,
     nodegroups: Shared<(Region, String, String), eks::Kept, AwsError>,
-    /// By region, cluster, node group and ID.
-    ended_updates: Mutex<HashMap<(Region, String, String, String), Update>>,
+    updates: Shared<eks::UpdateKey, Update, AwsError>,
+    ended_updates: Mutex<HashMap<eks::UpdateKey, Update>>,
+    update_ids: Shared<(Region, String, String), Vec<String>, AwsError>,
     templates: Shared<(Region, TemplateId), Arc<Vec<LaunchTemplateVersion>>, AwsError>,
     clusters: Shared<(Region, String), String, AwsError>,
     architectures: Shared<(Region, Vec<String>), BTreeSet<String>, AwsError>,
@@ -294,14 +299,29 @@ struct Inner {
 impl Aws {
     /// Reads credentials, region and endpoint from the SDK's standard environment. `profile` is the profile that is set
     /// there.
-    #[expect(clippy::disallowed_methods, reason = "the edge's own clock, which decides what is deprecated")]
     ///
     /// # Errors
     /// The profile's `endpoint_url` is not an address, or a proxy or certificate authority cannot be used.
     pub async fn from_env(profile: Option<String>, network: &Network) -> Result<Self, AwsError> {
+        Self::from_env_with(profile, network, Aging::By(clock)).await
+    }
+
+    /// As `from_env`, for a process that only reads: every question is asked once.
+    ///
+    /// # Errors
+    /// As `from_env`.
+    pub async fn snapshot_from_env(profile: Option<String>, network: &Network) -> Result<Self, AwsError> {
+        Self::from_env_with(profile, network, Aging::Never).await
+    }
+
+    async fn from_env_with(
+        profile: Option<String>,
+        network: &Network,
+        aging: Aging,
+    ) -> Result<Self, AwsError> {
         let http = direct::client(network)?;
         let load = move || defaults().http_client(http.clone());
-        let aws = Self::of(profile, load, Timestamp::now).await;
+        let aws = Self::of(profile, load, clock, aging).await;
         match aws.0.clients.config().endpoint_url().map(|url| (url, checks::endpoint(url))) {
             Some((url, Err(why))) => {
                 let words = format!("endpoint_url of the AWS profile, {url:?}, {why}");
@@ -316,32 +336,36 @@ impl Aws {
         profile: Option<String>,
         load: impl Fn() -> ConfigLoader + Send + Sync + 'static,
         now: fn() -> Timestamp,
+        aging: Aging,
     ) -> Self {
         let cache = IdentityCache::lazy().load_timeout(credentials::LOAD).build();
         let begun = load().identity_cache(cache).region(credentials::region_or(credentials::FALLBACK));
         let source = Source::new(profile, Box::new(load));
         let config = begun.credentials_provider(source.clone()).load().await;
-        Self::made(config, Some(source), now)
+        Self::made(config, Some(source), now, aging)
     }
 
     /// Creates it from a configuration made with [`defaults`] that has credentials.
     pub fn with(config: SdkConfig, now: fn() -> Timestamp) -> Self {
-        Self::made(config, None, now)
+        Self::made(config, None, now, Aging::By(now))
     }
 
-    fn made(config: SdkConfig, source: Option<Source>, now: fn() -> Timestamp) -> Self {
+    fn made(config: SdkConfig, source: Option<Source>, now: fn() -> Timestamp, aging: Aging) -> Self {
         Self(Arc::new(Inner {
             clients: Clients::new(config, source),
             now,
-            own_images: Shared::new(KEEP, now),
-            found_images: Shared::new(KEEP_FOUND, now),
-            autoscaling: autoscaling::Responses::new(now),
-            nodegroup_names: Shared::new(KEEP, now).holding(HOLD_GROUPS),
-            nodegroups: Shared::new(KEEP, now).holding(HOLD_GROUPS),
+            own_images: Shared::new(KEEP, aging),
+            found_images: Shared::new(KEEP_FOUND, aging),
+            images_by_id: ec2::ImagesById::new(aging),
+            autoscaling: autoscaling::Responses::new(aging),
+            nodegroup_names: Shared::new(KEEP, aging).holding(HOLD_GROUPS),
+            nodegroups: Shared::new(KEEP, aging).holding(HOLD_GROUPS),
+            updates: Shared::new(KEEP_NOTHING, aging),
             ended_updates: Mutex::default(),
-            templates: Shared::new(KEEP_FOUND, now),
-            clusters: Shared::new(KEEP_FOUND, now),
-            architectures: Shared::new(KEEP_TYPES, now),
+            update_ids: Shared::new(KEEP_NOTHING, aging),
+            templates: Shared::new(KEEP_FOUND, aging),
+            clusters: Shared::new(KEEP_FOUND, aging),
+            architectures: Shared::new(KEEP_TYPES, aging),
             account: tokio::sync::Mutex::default(),
         }))
     }
@@ -371,6 +395,12 @@ impl fmt::Debug for Aws {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Aws")
     }
+}
+
+/// The edge's own clock, which decides what is deprecated and how old a response is.
+#[expect(clippy::disallowed_methods, reason = "the edge has a clock of its own")]
+fn clock() -> Timestamp {
+    Timestamp::now()
 }
 
 /// Returns the error for a response without a required part, which is a transient fault of the service.

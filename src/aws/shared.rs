@@ -1,6 +1,6 @@
 //! Responses that are shared by all callers that ask the same: one call at a time per key, kept for a while, dropped by
 //! our own writes. It serves the reads that many objects need. A response ages by the clock of the edge; if that clock is
-//! set back behind the response, the response is not used again.
+//! set back behind the response, the response is not used again. For a plan, which writes nothing, no response ages.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -12,12 +12,22 @@ use jiff::Timestamp;
 use super::Fresh;
 use crate::api::lock::lock;
 
+/// How responses age.
+#[derive(Clone, Copy, Debug)]
+pub enum Aging {
+    /// By this clock.
+    By(fn() -> Timestamp),
+    /// Not at all: what was read once is used from then on, including failures and where a caller wants a new read. All
+    /// callers see the same state, so two decisions differ only if their inputs do. Only for processes that do not write.
+    Never,
+}
+
 /// Responses by key. A response may be shared for `keep` after it was requested, and with callers that accept an older
 /// one for `hold`.
 pub(super) struct Shared<K, V, E> {
     keep: Duration,
     hold: Duration,
-    now: fn() -> Timestamp,
+    aging: Aging,
     slots: Mutex<HashMap<K, Arc<Slot<V, E>>>>,
 }
 
@@ -40,12 +50,13 @@ struct State<V, E> {
 struct Answer<V> {
     value: V,
     asked: u64,
-    at: Timestamp,
+    /// When it was requested, if it ages.
+    at: Option<Timestamp>,
 }
 
 impl<K: Eq + Hash + Clone, V: Clone, E: Clone> Shared<K, V, E> {
-    pub(super) fn new(keep: Duration, now: fn() -> Timestamp) -> Self {
-        Self { keep, hold: keep, now, slots: Mutex::default() }
+    pub(super) fn new(keep: Duration, aging: Aging) -> Self {
+        Self { keep, hold: keep, aging, slots: Mutex::default() }
     }
 
     /// Holds responses for this long, for `Fresh::Within`.
@@ -76,23 +87,36 @@ impl<K: Eq + Hash + Clone, V: Clone, E: Clone> Shared<K, V, E> {
         if let Some(read) = self.usable(&slot, fresh, arrived) {
             return Ok(read);
         }
-        if let Some(error) = slot.failed_since(arrived) {
+        // Ticks begin at 1.
+        let relevant_since = if self.ages() { arrived } else { 0 };
+        if let Some(error) = slot.failed_since(relevant_since) {
             return Err(error);
         }
-        slot.ask((self.now)(), ask).await.map(|value| (value, true))
+        slot.ask(self.now(), ask).await.map(|value| (value, true))
     }
 
     /// The kept response if it is new enough, and whether it was requested after `arrived`.
     fn usable(&self, slot: &Slot<V, E>, fresh: Fresh, arrived: u64) -> Option<(V, bool)> {
         let state = lock(&slot.state);
         let answer = state.answer.as_ref()?;
-        let is_newer = answer.asked > arrived;
+        let is_newer = answer.asked > arrived || !self.ages();
         let usable = match fresh {
-            Fresh::Cached => answer.is_within(self.keep, (self.now)()),
-            Fresh::Within(age) => answer.is_within(age, (self.now)()),
+            Fresh::Cached => answer.is_within(self.keep, self.now()),
+            Fresh::Within(age) => answer.is_within(age, self.now()),
             Fresh::Now => is_newer,
         };
         usable.then(|| (answer.value.clone(), is_newer))
+    }
+
+    fn ages(&self) -> bool {
+        matches!(self.aging, Aging::By(_))
+    }
+
+    fn now(&self) -> Option<Timestamp> {
+        match self.aging {
+            Aging::By(now) => Some(now()),
+            Aging::Never => None,
+        }
     }
 
     /// Drops a response that a write of ours may have changed, even one that has not arrived yet.
@@ -108,7 +132,7 @@ impl<K: Eq + Hash + Clone, V: Clone, E: Clone> Shared<K, V, E> {
     fn slot(&self, key: &K) -> Arc<Slot<V, E>> {
         let mut slots = lock(&self.slots);
         if !slots.contains_key(key) {
-            let now = (self.now)();
+            let now = self.now();
             slots.retain(|_, slot| Arc::strong_count(slot) > 1 || slot.is_current(self.hold, now));
         }
         Arc::clone(slots.entry(key.clone()).or_default())
@@ -116,8 +140,10 @@ impl<K: Eq + Hash + Clone, V: Clone, E: Clone> Shared<K, V, E> {
 }
 
 impl<V: Clone, E: Clone> Slot<V, E> {
-    fn is_current(&self, hold: Duration, now: Timestamp) -> bool {
-        lock(&self.state).answer.as_ref().is_some_and(|answer| answer.is_within(hold, now))
+    fn is_current(&self, hold: Duration, now: Option<Timestamp>) -> bool {
+        let state = lock(&self.state);
+        let is_kept_failure = now.is_none() && state.failure.is_some();
+        is_kept_failure || state.answer.as_ref().is_some_and(|answer| answer.is_within(hold, now))
     }
 
     fn failed_since(&self, arrived: u64) -> Option<E> {
@@ -126,7 +152,7 @@ impl<V: Clone, E: Clone> Slot<V, E> {
         (*ended > arrived).then(|| error.clone())
     }
 
-    async fn ask<F>(&self, at: Timestamp, ask: impl FnOnce() -> F) -> Result<V, E>
+    async fn ask<F>(&self, at: Option<Timestamp>, ask: impl FnOnce() -> F) -> Result<V, E>
     where
         F: Future<Output = Result<V, E>>,
     {
@@ -149,9 +175,10 @@ impl<V: Clone, E: Clone> Slot<V, E> {
 }
 
 impl<V> Answer<V> {
-    /// Whether it was requested less than `age` ago.
-    fn is_within(&self, age: Duration, now: Timestamp) -> bool {
-        Duration::try_from(now.duration_since(self.at)).is_ok_and(|since| since < age)
+    /// Whether it was requested less than `age` ago. Without a clock, it was.
+    fn is_within(&self, age: Duration, now: Option<Timestamp>) -> bool {
+        let (Some(now), Some(at)) = (now, self.at) else { return true };
+        Duration::try_from(now.duration_since(at)).is_ok_and(|since| since < age)
     }
 }
 

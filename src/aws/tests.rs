@@ -69,6 +69,29 @@ async fn a_query_without_owner_is_never_sent() {
 }
 
 #[tokio::test]
+async fn a_plan_asks_for_no_image_twice() {
+    let image = |id: &str| image_xml(id, "x", "2026-08-01T00:00:00.000Z", "");
+    let [own, other, gone] = ["ami-00000000000000001", "ami-00000000000000002", "ami-00000000000000003"]
+        .map(|id| ImageId::parse(id.to_owned()).expect("an ID"));
+    let unknown = xml_error(400, "InvalidAMIID.NotFound", "The image id does not exist");
+    let wire = Wire::new([
+        ok(images_xml(&[image(own.as_str())], "")),
+        ok(images_xml(&[image(other.as_str())], "")),
+        unknown,
+    ]);
+    let aws = wire.snapshot().await;
+    for ids in
+        [vec![own.clone()], vec![own.clone(), other.clone()], vec![gone.clone()], vec![gone, other, own]]
+    {
+        let found = aws.images_by_id(&region(), &ids).await.expect("images");
+        let exist = ids.iter().filter(|id| id.as_str() != "ami-00000000000000003").count();
+        assert_eq!(found.len(), exist, "{ids:?}");
+    }
+    aws.own_images(&region(), Fresh::Now).await.expect("images");
+    assert_eq!(wire.sent().len(), 3, "{:?}", wire.sent());
+}
+
+#[tokio::test]
 async fn newest_first_then_by_name_and_deprecated_last() {
     let (old, new) = ("2026-07-01T00:00:00.000Z", "2026-08-01T00:00:00.000Z");
     let past = "<deprecationTime>1969-01-01T00:00:00.000Z</deprecationTime>";

@@ -2,8 +2,8 @@
 
 Run by `make scale`. ROWS selects rows by name. OPSY_SCALE_COUNT is the number of builders, OPSY_SCALE_COMMITS that of
 commits in the large repository, OPSY_SCALE_REFS that of pull requests, OPSY_SCALE_FETCHES that of fetched commits,
-OPSY_SCALE_GROUPS that of node groups, OPSY_SCALE_NODES that of nodes in each of them, and
-OPSY_SCALE_LIMIT the limit for any one step in seconds. Both figures of a row are from the same run on the same machine.
+OPSY_SCALE_GROUPS that of node groups, OPSY_SCALE_NODES that of nodes in each of them, OPSY_SCALE_MANIFESTS that of
+manifests in a plan, and OPSY_SCALE_LIMIT the limit for any one step in seconds. Both figures of a row are from the same run on the same machine.
 """
 
 import os
@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from bedkit.failure import Failure, run
-from scaling import fleet, objects, repositories, rollouts
+from scaling import fleet, objects, plans, repositories, rollouts
 from scaling.cost import Skipped
 from scaling.objects import Figures
 
@@ -56,6 +56,12 @@ GROUPS = (
     ),
     Group("builders", COUNT, fleet.fresh, {"writes": objects.writes}),
     Group("node groups", number("GROUPS", 50), rollouts.cluster, {"rollout": rollouts.rollout}),
+    Group(
+        "manifests",
+        number("MANIFESTS", 1_000),
+        plans.repository,
+        {"plan-offline": plans.offline, "plan-live": plans.live},
+    ),
     Group(
         "commits of 100 KB",
         number("COMMITS", 4_900),

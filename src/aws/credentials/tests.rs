@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::super::fake::{Wire, ok, region as home};
-use super::super::{Aws, defaults};
+use super::super::{Aging, Aws, defaults};
 use super::*;
 use crate::api::Class;
 use crate::api::network::Network;
@@ -325,7 +325,8 @@ async fn the_account_is_asked_for_again_when_the_key_changes() {
     let wire = Wire::new([identity("1"), images(), images(), identity("2")]);
     let (http, provider) = (wire.http(), Arc::new(Changing(AtomicU32::new(0))));
     let load = move || defaults().http_client(http.clone()).credentials_provider(Shared(provider.clone()));
-    let aws = Aws::of(None, load, || jiff::Timestamp::UNIX_EPOCH).await;
+    let now = || jiff::Timestamp::UNIX_EPOCH;
+    let aws = Aws::of(None, load, now, Aging::By(now)).await;
     let account = || async { aws.account(&home()).await.expect("an account") };
     assert_eq!(account().await, "1");
     assert_eq!(account().await, "1");

@@ -48,7 +48,7 @@ fn now() -> Timestamp {
 }
 
 fn shared(keep: Duration) -> Shared<&'static str, usize, &'static str> {
-    Shared::new(keep, now)
+    Shared::new(keep, Aging::By(now))
 }
 
 #[tokio::test]
@@ -176,4 +176,21 @@ async fn a_clock_that_is_set_back_makes_no_answer_last_longer() {
     NOW.set(Timestamp::UNIX_EPOCH);
     assert_eq!(shared.get(&"a", Fresh::Cached, || service.ask()).await, Ok(2));
     assert_eq!(shared.get(&"a", Fresh::Cached, || service.ask()).await, Ok(2));
+}
+
+#[tokio::test]
+async fn what_does_not_age_is_asked_once() {
+    let shared = Shared::new(Duration::ZERO, Aging::Never);
+    let (broken, well) = (Service::new(true), Service::new(false));
+    broken.let_through(9);
+    well.let_through(9);
+    for fresh in [Fresh::Now, Fresh::Within(Duration::ZERO), Fresh::Cached] {
+        assert_eq!(
+            shared.read(&"a", fresh, || well.ask()).await,
+            Ok((1, true)),
+            "counts as read now: {fresh:?}"
+        );
+        assert_eq!(shared.read(&"b", fresh, || broken.ask()).await, Err("unavailable"));
+    }
+    assert_eq!((well.calls(), broken.calls()), (1, 1), "another key drops neither");
 }

@@ -1,5 +1,6 @@
 """What a process costs: wall time, CPU time, and peak resident memory."""
 
+import contextlib
 import os
 import subprocess
 import tempfile
@@ -9,10 +10,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from bedkit.failure import Failure
+from bedkit.process import memory_mib
 
 LIMIT = float(os.environ.get("OPSY_SCALE_LIMIT", "300"))  # seconds for any one step
 QUIET = 5.0  # seconds
 STILL = 0.1  # an agent that uses fewer CPU seconds than this in QUIET seconds has nothing left to do
+SAMPLE = 0.01  # seconds between two looks at the memory of a short process
 PAUSE = 0.25  # seconds between two looks
 CPUCLOCK_SCHED = 2  # the number of the clock that counts the time on a CPU, from the kernel's posix-timers.h
 
@@ -48,6 +51,7 @@ def once(command: list, environment: dict[str, str] | None = None, code: int = 0
         process = subprocess.Popen([str(part) for part in command], env=environment, stdout=said, stderr=said)
         late = threading.Timer(LIMIT, process.kill)
         late.start()
+        peak = watched_peak(process.pid)
         _, status, usage = os.wait4(process.pid, 0)
         late.cancel()
         wall = time.monotonic() - started
@@ -58,7 +62,21 @@ def once(command: list, environment: dict[str, str] | None = None, code: int = 0
             said.seek(max(0, said.seek(0, os.SEEK_END) - 300))
             last = said.read().decode(errors="replace").strip().rpartition("\n")[2]
             raise Failure(f"{name} ended with exit code {process.returncode} after {wall:.0f} s: {last}")
-    return Cost(wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024)
+    return Cost(wall, usage.ru_utime + usage.ru_stime, peak)
+
+
+def watched_peak(pid: int) -> float:
+    """Wait until a process ends, without reaping it, and return its peak resident memory in MiB.
+
+    What the kernel returns with the exit code is at least the memory of this process, from which it was forked.
+    """
+    peak = 0.0
+    while not os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT):
+        # Between the two calls, the process may end.
+        with contextlib.suppress(OSError, StopIteration):
+            peak = memory_mib(pid, "VmHWM")
+        time.sleep(SAMPLE)
+    return peak
 
 
 def until_quiet(pid: int, since: float, limit: float = LIMIT) -> float:

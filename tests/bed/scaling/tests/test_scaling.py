@@ -30,6 +30,12 @@ def test_a_command_has_a_cost_and_another_exit_code_is_a_failure():
         cost.once([sys.executable, "-c", "print('more'); exit('the reason')"])
 
 
+def test_the_memory_of_a_command_is_its_own():
+    ballast = b"x" * (200 << 20)
+    found = cost.once([sys.executable, "-c", "import time; time.sleep(0.2)"])
+    assert 1 < found.peak_mib < len(ballast) >> 21
+
+
 def test_a_command_that_takes_too_long_is_a_failure(monkeypatch):
     monkeypatch.setattr(cost, "LIMIT", 0.2)
     with pytest.raises(Failure, match="longer than 0.2 s"):
