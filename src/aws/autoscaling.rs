@@ -75,8 +75,8 @@ impl Responses {
 }
 
 impl Aws {
-    /// Returns all Auto Scaling groups with the tag of a cluster, including those that EKS owns, and whether AWS was
-    /// asked in this call. One call returns 100 groups with their instances. Shared for 30 s, single-flight, dropped on
+    /// Returns all Auto Scaling groups with the tag of a cluster, including those that EKS owns, and whether they
+    /// count as read now. One call returns 100 groups with their instances. Shared for 30 s, single-flight, dropped on
     /// our own writes.
     pub async fn auto_scaling_groups(
         &self,

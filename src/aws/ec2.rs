@@ -1,7 +1,6 @@
 //! EC2 images: finding and tagging them. Launch templates and orphaned resources of builds have files of their own.
 
 use std::cmp::Reverse;
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use aws_sdk_ec2::operation::describe_images::builders::DescribeImagesFluentBuilder;
@@ -25,21 +24,6 @@ const SNAPSHOTS: i32 = 500;
 /// Resources that are tagged per call: EC2 allows 1000 and recommends fewer.
 const TAGGED: usize = 200;
 
-/// Images by region and ID. `None` means that there is no such image.
-type KnownImages = HashMap<(Region, ImageId), Option<Image>>;
-
-/// Images that were read by ID, if no response ages.
-pub(super) struct ImagesById(Option<tokio::sync::Mutex<KnownImages>>);
-
-impl ImagesById {
-    pub(super) fn new(aging: Aging) -> Self {
-        Self(match aging {
-            Aging::By(_) => None,
-            Aging::Never => Some(tokio::sync::Mutex::default()),
-        })
-    }
-}
-
 impl Aws {
     /// Returns all images of this account that have the tag `brought-to-you-by`, in any state, including disabled ones.
     /// Shared for 30 s, single-flight, dropped on our own writes.
@@ -52,26 +36,32 @@ impl Aws {
         self.0.own_images.get(region, fresh, ask).await
     }
 
-    /// Returns images by ID. A deregistered or unknown image is left out. Shared only if no response ages: then a call is
-    /// needed only for images that are not among the own ones.
+    /// Returns images by ID. A deregistered or unknown image is left out. EC2 is asked now; if no response ages, only for
+    /// images that are not among the own ones, and once.
     pub async fn images_by_id(&self, region: &Region, ids: &[ImageId]) -> Result<Vec<Image>, AwsError> {
-        let ImagesById(Some(known)) = &self.0.images_by_id else {
-            return self.read_by_id(region, ids).await;
-        };
-        // Held during the call, so that nobody asks for the same image at the same time.
-        let mut known = known.lock().await;
-        let key = |id: &ImageId| (region.clone(), id.clone());
-        if !ids.iter().all(|id| known.contains_key(&key(id))) {
-            let own = self.own_images(region, Fresh::Cached).await?;
-            known.extend(own.iter().map(|image| (key(&image.id), Some(image.clone()))));
+        let mut found = self.listed(region, ids).await;
+        let mut others = ids.to_vec();
+        others.retain(|id| found.iter().all(|image| image.id != *id));
+        others.sort();
+        others.dedup();
+        if !others.is_empty() {
+            let key = (region.clone(), others);
+            let ask = || self.read_by_id(region, &key.1);
+            found.extend(self.0.images_by_id.get(&key, Fresh::Now, ask).await?);
         }
-        let mut unknown = ids.to_vec();
-        unknown.retain(|id| !known.contains_key(&key(id)));
-        let found = self.read_by_id(region, &unknown).await?;
-        known.extend(unknown.iter().map(|id| (key(id), None)));
-        known.extend(found.into_iter().map(|image| (key(&image.id), Some(image))));
-        let of = |id: &ImageId| known.get(&key(id)).cloned().flatten();
-        Ok(sorted(ids.iter().filter_map(of).collect()))
+        found.retain(|image| image.state != ImageState::Deregistered);
+        found.sort_by(|a, b| a.id.cmp(&b.id));
+        Ok(found)
+    }
+
+    /// Those of the images that the list of own images has, if it does not age. Without the list, none.
+    async fn listed(&self, region: &Region, ids: &[ImageId]) -> Vec<Image> {
+        let own = match self.0.aging {
+            Aging::Never if !ids.is_empty() => self.own_images(region, Fresh::Cached).await.ok(),
+            _ => None,
+        };
+        let own = own.iter().flat_map(|own| own.iter());
+        own.filter(|image| ids.contains(&image.id)).cloned().collect()
     }
 
     async fn read_by_id(&self, region: &Region, ids: &[ImageId]) -> Result<Vec<Image>, AwsError> {
@@ -88,7 +78,7 @@ impl Aws {
                 Err(error) => return Err(error),
             }
         }
-        Ok(sorted(found))
+        Ok(found)
     }
 
     /// Returns the images that a query finds, newest first, deprecated ones last. Shared for 5 min per query.
@@ -202,14 +192,6 @@ impl Aws {
         let answer = answer.map_err(ec2.failed("DescribeImages"))?;
         Ok(answer.images.unwrap_or_default().into_iter().filter_map(image).collect())
     }
-}
-
-/// Images that exist, sorted by ID.
-fn sorted(mut images: Vec<Image>) -> Vec<Image> {
-    images.retain(|image| image.state != ImageState::Deregistered);
-    images.sort_by(|a, b| a.id.cmp(&b.id));
-    images.dedup_by(|a, b| a.id == b.id);
-    images
 }
 
 /// Returns an EC2 filter. Its values are alternatives.

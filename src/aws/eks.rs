@@ -186,6 +186,7 @@ impl Aws {
         self.0.clusters.get(&key, Fresh::Cached, ask).await
     }
 
+    /// Returns an update of a group as it is now.
     pub async fn update(
         &self,
         region: &Region,

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{Aws, AwsError, unreadable};
+use super::{Aging, Aws, AwsError, Fresh, unreadable};
 use crate::api::Region;
 
 /// A role may be moved to another account while its access keys are still valid.
@@ -33,8 +33,13 @@ impl Asked {
 }
 
 impl Aws {
-    /// Returns the account of the credentials. It is looked up again when they change, and once an hour.
+    /// Returns the account of the credentials. Unless no response ages, it is looked up again when they change, and once
+    /// an hour.
     pub async fn account(&self, region: &Region) -> Result<String, AwsError> {
+        if matches!(self.0.aging, Aging::Never) {
+            let ask = || async { self.identity(region).await.map(|identity| identity.account) };
+            return self.0.only_account.get(&(), Fresh::Cached, ask).await;
+        }
         let mut asked = self.0.account.lock().await;
         let key = self.0.clients.key();
         if let Some(known) = asked.as_ref().filter(|known| known.is_current(key.as_deref(), Instant::now())) {

@@ -47,12 +47,12 @@ const KEEP: Duration = Duration::from_secs(30);
 const HOLD_GROUPS: Duration = Duration::from_secs(900);
 /// Base images appear weekly, and a cluster is upgraded twice a year.
 const KEEP_FOUND: Duration = Duration::from_secs(300);
-/// These are read when they matter, so only callers that ask at the same time share a response.
+/// These are read when they matter. Callers that wait at the same time share one call.
 const KEEP_NOTHING: Duration = Duration::ZERO;
 /// The properties of an instance type never change.
 const KEEP_TYPES: Duration = Duration::from_secs(24 * 3600);
 
-/// Whether a read may use a shared response.
+/// Whether a read may use a shared response. In a plan, what was read once counts as read now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fresh {
     /// A shared response is enough (30 s for own images and node groups, 5 min for base images).
@@ -281,9 +281,11 @@ pub struct Aws(Arc<Inner>);
 struct Inner {
     clients: Clients,
     now: fn() -> Timestamp,
+    aging: Aging,
     own_images: Shared<Region, Arc<Vec<Image>>, AwsError>,
     found_images: Shared<ImageQuery, Arc<Vec<Image>>, AwsError>,
-    images_by_id: ec2::ImagesById,
+    /// By region and sorted IDs.
+    images_by_id: Shared<(Region, Vec<ImageId>), Vec<Image>, AwsError>,
     autoscaling: autoscaling::Responses,
     nodegroup_names: Shared<(Region, String), Arc<Vec<String>>, AwsError>,
     nodegroups: Shared<(Region, String, String), eks::Kept, AwsError>,
@@ -294,6 +296,8 @@ struct Inner {
     clusters: Shared<(Region, String), String, AwsError>,
     architectures: Shared<(Region, Vec<String>), BTreeSet<String>, AwsError>,
     account: tokio::sync::Mutex<Option<identity::Asked>>,
+    /// The account, if no response ages.
+    only_account: Shared<(), String, AwsError>,
 }
 
 impl Aws {
@@ -354,9 +358,10 @@ impl Aws {
         Self(Arc::new(Inner {
             clients: Clients::new(config, source),
             now,
+            aging,
             own_images: Shared::new(KEEP, aging),
             found_images: Shared::new(KEEP_FOUND, aging),
-            images_by_id: ec2::ImagesById::new(aging),
+            images_by_id: Shared::new(KEEP_NOTHING, aging),
             autoscaling: autoscaling::Responses::new(aging),
             nodegroup_names: Shared::new(KEEP, aging).holding(HOLD_GROUPS),
             nodegroups: Shared::new(KEEP, aging).holding(HOLD_GROUPS),
@@ -367,6 +372,7 @@ impl Aws {
             clusters: Shared::new(KEEP_FOUND, aging),
             architectures: Shared::new(KEEP_TYPES, aging),
             account: tokio::sync::Mutex::default(),
+            only_account: Shared::new(KEEP_NOTHING, aging),
         }))
     }
 

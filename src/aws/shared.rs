@@ -64,8 +64,8 @@ impl<K: Eq + Hash + Clone, V: Clone, E: Clone> Shared<K, V, E> {
         Self { hold: hold.max(self.keep), ..self }
     }
 
-    /// Returns the shared response, or a new one from `ask`. `Fresh::Now` accepts no response that was requested before
-    /// this call. A failure is never kept, and only returned to callers that were waiting for it.
+    /// Returns the shared response, or a new one from `ask`. If responses age, `Fresh::Now` accepts none that was requested
+    /// before this call, and a failure is not kept, but only returned to callers that were waiting for it.
     pub(super) async fn get<F>(&self, key: &K, fresh: Fresh, ask: impl FnOnce() -> F) -> Result<V, E>
     where
         F: Future<Output = Result<V, E>>,
@@ -73,7 +73,7 @@ impl<K: Eq + Hash + Clone, V: Clone, E: Clone> Shared<K, V, E> {
         self.read(key, fresh, ask).await.map(|(value, _)| value)
     }
 
-    /// Like `get`, and returns whether the response was requested after this call.
+    /// Like `get`, and returns whether the response counts as read now: if responses age, it was requested after this call.
     pub(super) async fn read<F>(&self, key: &K, fresh: Fresh, ask: impl FnOnce() -> F) -> Result<(V, bool), E>
     where
         F: Future<Output = Result<V, E>>,
@@ -95,7 +95,7 @@ impl<K: Eq + Hash + Clone, V: Clone, E: Clone> Shared<K, V, E> {
         slot.ask(self.now(), ask).await.map(|value| (value, true))
     }
 
-    /// The kept response if it is new enough, and whether it was requested after `arrived`.
+    /// The kept response if it is new enough, and whether it counts as read after `arrived`.
     fn usable(&self, slot: &Slot<V, E>, fresh: Fresh, arrived: u64) -> Option<(V, bool)> {
         let state = lock(&slot.state);
         let answer = state.answer.as_ref()?;

@@ -44,7 +44,7 @@ pub struct Volume {
 }
 
 impl Aws {
-    /// Returns all versions of a launch template (paged), and whether EC2 was asked in this call. Shared for 5 min,
+    /// Returns all versions of a launch template (paged), and whether they count as read now. Shared for 5 min,
     /// single-flight, dropped on our own writes: a version never changes, but others create and delete versions.
     pub async fn template_versions(
         &self,

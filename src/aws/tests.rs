@@ -73,22 +73,34 @@ async fn a_plan_asks_for_no_image_twice() {
     let image = |id: &str| image_xml(id, "x", "2026-08-01T00:00:00.000Z", "");
     let [own, other, gone] = ["ami-00000000000000001", "ami-00000000000000002", "ami-00000000000000003"]
         .map(|id| ImageId::parse(id.to_owned()).expect("an ID"));
-    let unknown = xml_error(400, "InvalidAMIID.NotFound", "The image id does not exist");
     let wire = Wire::new([
         ok(images_xml(&[image(own.as_str())], "")),
         ok(images_xml(&[image(other.as_str())], "")),
-        unknown,
+        xml_error(400, "InvalidAMIID.NotFound", "The image id does not exist"),
+        Reply::Refused,
     ]);
     let aws = wire.snapshot().await;
-    for ids in
-        [vec![own.clone()], vec![own.clone(), other.clone()], vec![gone.clone()], vec![gone, other, own]]
-    {
-        let found = aws.images_by_id(&region(), &ids).await.expect("images");
-        let exist = ids.iter().filter(|id| id.as_str() != "ami-00000000000000003").count();
-        assert_eq!(found.len(), exist, "{ids:?}");
+    for _ in 0..2 {
+        for ids in [vec![own.clone()], vec![own.clone(), other.clone()], vec![gone.clone()]] {
+            let found = aws.images_by_id(&region(), &ids).await.expect("images");
+            let exist = ids.iter().filter(|id| **id != gone).count();
+            assert_eq!(found.len(), exist, "{ids:?}");
+        }
+        aws.own_images(&region(), Fresh::Now).await.expect("images");
+        let both = aws.images_by_id(&region(), &[gone.clone(), other.clone()]).await;
+        assert!(both.is_err(), "a failure is an answer, too");
     }
-    aws.own_images(&region(), Fresh::Now).await.expect("images");
-    assert_eq!(wire.sent().len(), 3, "{:?}", wire.sent());
+    assert_eq!(wire.sent().len(), 4, "{:?}", wire.sent());
+}
+
+#[tokio::test]
+async fn a_plan_asks_for_the_account_once_even_if_it_is_not_told() {
+    let wire = Wire::new([Reply::Refused]);
+    let aws = wire.snapshot().await;
+    for _ in 0..3 {
+        assert!(aws.account(&region()).await.is_err());
+    }
+    assert_eq!(wire.sent().len(), 1);
 }
 
 #[tokio::test]

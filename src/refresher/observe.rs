@@ -119,7 +119,7 @@ async fn read_template(
     ctx: &Context,
 ) -> Observed {
     let read = ctx.aws.template_versions(&spec.region, &template, fresh).await;
-    // A failure is never shared.
+    // A failure is as recent as it can be.
     if read.as_ref().map_or(true, |(_, is_fresh)| *is_fresh) {
         observed.fresh_templates.insert(template.clone());
     }

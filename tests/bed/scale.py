@@ -3,7 +3,8 @@
 Run by `make scale`. ROWS selects rows by name. OPSY_SCALE_COUNT is the number of builders, OPSY_SCALE_COMMITS that of
 commits in the large repository, OPSY_SCALE_REFS that of pull requests, OPSY_SCALE_FETCHES that of fetched commits,
 OPSY_SCALE_GROUPS that of node groups, OPSY_SCALE_NODES that of nodes in each of them, OPSY_SCALE_MANIFESTS that of
-manifests in a plan, and OPSY_SCALE_LIMIT the limit for any one step in seconds. Both figures of a row are from the same run on the same machine.
+manifests in a plan, and OPSY_SCALE_LIMIT the limit for any one step in seconds. Both figures of a row are from the
+same run on the same machine.
 """
 
 import os

@@ -81,7 +81,7 @@ impl InstanceRefresh {
 }
 
 impl Aws {
-    /// Returns the refreshes of a group, newest first, and whether AWS was asked in this call. Shared for 30 s,
+    /// Returns the refreshes of a group, newest first, and whether they count as read now. Shared for 30 s,
     /// single-flight, dropped on our own writes.
     pub async fn instance_refreshes(
         &self,

@@ -6,6 +6,7 @@ import subprocess
 import tempfile
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -44,17 +45,21 @@ def cpu(pid: int) -> float:
 
 
 def once(command: list, environment: dict[str, str] | None = None, code: int = 0) -> Cost:
-    """Run a command to its end, and return its cost. Another exit code is a failure."""
+    """Run a command to its end, and return its cost. Another exit code is a failure.
+
+    The CPU time includes that of its children, and the memory does not.
+    """
     name = " ".join(Path(str(part)).name for part in command[:4])
     with tempfile.TemporaryFile() as said:
         started = time.monotonic()
         process = subprocess.Popen([str(part) for part in command], env=environment, stdout=said, stderr=said)
         late = threading.Timer(LIMIT, process.kill)
         late.start()
-        peak = watched_peak(process.pid)
+        with watched_peak(process.pid) as peak:
+            os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+            wall = time.monotonic() - started
         _, status, usage = os.wait4(process.pid, 0)
         late.cancel()
-        wall = time.monotonic() - started
         process.returncode = os.waitstatus_to_exitcode(status)
         if wall >= LIMIT:
             raise Failure(f"{name} took longer than {LIMIT:g} s")
@@ -62,21 +67,30 @@ def once(command: list, environment: dict[str, str] | None = None, code: int = 0
             said.seek(max(0, said.seek(0, os.SEEK_END) - 300))
             last = said.read().decode(errors="replace").strip().rpartition("\n")[2]
             raise Failure(f"{name} ended with exit code {process.returncode} after {wall:.0f} s: {last}")
-    return Cost(wall, usage.ru_utime + usage.ru_stime, peak)
+    return Cost(wall, usage.ru_utime + usage.ru_stime, peak[-1])
 
 
-def watched_peak(pid: int) -> float:
-    """Wait until a process ends, without reaping it, and return its peak resident memory in MiB.
+@contextlib.contextmanager
+def watched_peak(pid: int) -> Iterator[list[float]]:
+    """Return a context that samples the peak resident memory of a process in MiB. The last value is the result.
 
     What the kernel returns with the exit code is at least the memory of this process, from which it was forked.
     """
-    peak = 0.0
-    while not os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT):
-        # Between the two calls, the process may end.
-        with contextlib.suppress(OSError, StopIteration):
-            peak = memory_mib(pid, "VmHWM")
-        time.sleep(SAMPLE)
-    return peak
+    peaks, ended = [0.0], threading.Event()
+
+    def sample() -> None:
+        while not ended.wait(SAMPLE):
+            # At any time, the process may end.
+            with contextlib.suppress(OSError, StopIteration):
+                peaks.append(memory_mib(pid, "VmHWM"))
+
+    sampling = threading.Thread(target=sample)
+    sampling.start()
+    try:
+        yield peaks
+    finally:
+        ended.set()
+        sampling.join()
 
 
 def until_quiet(pid: int, since: float, limit: float = LIMIT) -> float:

@@ -18,7 +18,7 @@ from bedkit.client import call
 from bedkit.failure import Failure
 from bedkit.git import commit, git, push
 
-from .cost import once
+from .cost import LIMIT, once
 from .fleet import OPSY
 from .rollouts import ACCOUNTS, SEEDED
 
@@ -88,7 +88,7 @@ class Repository:
 
     def check(self, command: list[str]) -> None:
         """Check that the plan has a build and a rollout for every other manifest."""
-        done = subprocess.run(command, capture_output=True, text=True, env=self.environment)
+        done = subprocess.run(command, capture_output=True, text=True, env=self.environment, timeout=LIMIT)
         planned = json.loads(done.stdout) if done.returncode == 0 else {}
         actions = Counter(item["action"] for item in planned.get("because", []))
         if actions != {"Build": self.count // 2, "Rollout": self.count // 2}:
