@@ -1,7 +1,7 @@
 //! The memory of the process: it must not stay as large as the largest commit made it.
 //!
-//! Half of an idle agent is its own code. Most of that runs only at start and when a commit is loaded, but the kernel maps
-//! the pages around each one that runs, and keeps them.
+//! Half of an idle agent is its own program. Most of that is needed only at start and when a commit is loaded, but the
+//! kernel maps the pages around each one that is used, and keeps them.
 
 use std::env;
 use std::fs;
@@ -28,18 +28,18 @@ pub fn share() {
 fn trim() {
     // SAFETY: this returns unused pages to the kernel; the allocator locks itself.
     unsafe { libc::malloc_trim(0) };
-    release_code();
+    release_program();
 }
 
-/// Lets the kernel reclaim the pages of the program's code, and maps again only what runs from now on. Code that runs costs
-/// a minor fault then, for 64 KiB at a time.
+/// Lets the kernel reclaim the pages of the program, and maps again only what is used from now on. That costs a minor fault
+/// for 64 KiB at a time.
 #[cfg(target_env = "gnu")]
-fn release_code() {
+fn release_program() {
     let Some((maps, program)) = fs::read_to_string("/proc/self/maps").ok().zip(env::current_exe().ok())
     else {
         return;
     };
-    for (start, length) in code(&maps, &program.to_string_lossy()) {
+    for (start, length) in never_written(&maps, &program.to_string_lossy()) {
         for advice in [libc::MADV_COLD, libc::MADV_DONTNEED] {
             // SAFETY: the pages are those of a file, read-only and never written, so the kernel reads the same again. Where
             // it refuses the advice, the process only uses more memory.
@@ -48,16 +48,20 @@ fn release_code() {
     }
 }
 
-/// The mappings of a program's code: address and length. Only these are never written: what is read-only otherwise was
-/// relocated before.
-fn code(maps: &str, program: &str) -> Vec<(usize, usize)> {
+/// The mappings of a program that are never written, by address and length: its code, and what its file begins with, which
+/// are the relocations and the constants. Other mappings that are read-only may have been relocated: they differ from the
+/// file.
+fn never_written(maps: &str, program: &str) -> Vec<(usize, usize)> {
     let mapping = |line: &str| {
         let mut fields = line.split_ascii_whitespace();
-        let (range, permissions, path) = (fields.next()?, fields.next()?, fields.nth(3)?);
+        let (range, permissions, offset) = (fields.next()?, fields.next()?, fields.next()?);
+        let path = fields.nth(2)?;
         let (start, end) = range.split_once('-')?;
         let address = |text| usize::from_str_radix(text, 16).ok();
         let (start, end) = (address(start)?, address(end)?);
-        (permissions == "r-xp" && path == program).then(|| (start, end.saturating_sub(start)))
+        let is_beginning = || permissions == "r--p" && address(offset) == Some(0);
+        let is_never_written = permissions == "r-xp" || is_beginning();
+        (is_never_written && path == program).then(|| (start, end.saturating_sub(start)))
     };
     maps.lines().filter_map(mapping).collect()
 }
@@ -68,14 +72,19 @@ pub fn share() {}
 #[cfg(not(target_env = "gnu"))]
 fn trim() {}
 
+#[cfg(not(target_env = "gnu"))]
+fn release_program() {}
+
 /// Returns unused pages to the kernel when a commit was read, when its objects have settled, and when their status was
-/// published. A commit that changes no object is read as well.
+/// published. A commit that changes no object is read as well. What only the start or the reading needed of the program is
+/// released before the reconciles need the rest.
 pub async fn give_back<R, L, P>(
     board: Arc<Board>,
     mut read: watch::Receiver<R>,
     mut loaded: watch::Receiver<L>,
     mut published: watch::Receiver<P>,
 ) {
+    release_program();
     loop {
         let changed = tokio::select! {
             changed = read.changed() => changed,
@@ -85,6 +94,7 @@ pub async fn give_back<R, L, P>(
         if changed.is_err() {
             return;
         }
+        release_program();
         let _ = timeout(SETTLED, board.wait_until_settled()).await;
         trim();
     }
@@ -95,7 +105,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_code_of_the_program_is_released() {
+    fn only_what_is_never_written_of_the_program_is_released() {
         let maps = "\
 5500000000-5500001000 r--p 00000000 fe:00 12 /usr/bin/opsy
 5500001000-5500003000 r-xp 00001000 fe:00 12 /usr/bin/opsy
@@ -104,17 +114,26 @@ mod tests {
 7f0000000000-7f0000001000 r-xp 00000000 fe:00 13 /usr/lib/libc.so.6
 7ffc00000000-7ffc00001000 r-xp 00000000 00:00 0 [vdso]
 7ffd00000000-7ffd00001000 rw-p 00000000 00:00 0";
-        assert_eq!(code(maps, "/usr/bin/opsy"), [(0x55_0000_1000, 0x2000)]);
+        let expected = [(0x55_0000_0000, 0x1000), (0x55_0000_1000, 0x2000)];
+        assert_eq!(never_written(maps, "/usr/bin/opsy"), expected);
     }
 
     #[cfg(target_env = "gnu")]
     #[test]
-    fn released_code_runs_as_before() {
+    fn a_released_program_runs_as_before() {
         for _ in 0..3 {
-            release_code();
+            release_program();
         }
         let own = env::current_exe().expect("a program");
         let maps = fs::read_to_string("/proc/self/maps").expect("the mappings");
-        assert!(!code(&maps, &own.to_string_lossy()).is_empty(), "{maps}");
+        let released = never_written(&maps, &own.to_string_lossy());
+        assert!(!released.is_empty(), "{maps}");
+        // What was written would be lost.
+        let details = fs::read_to_string("/proc/self/smaps").expect("the mappings with their sizes");
+        for (start, _) in released {
+            let from = details.find(&format!("{start:x}-")).expect("the mapping");
+            let anonymous = details[from..].lines().find(|line| line.starts_with("Anonymous:"));
+            assert_eq!(anonymous.map(|line| line.ends_with(" 0 kB")), Some(true), "{anonymous:?}");
+        }
     }
 }

@@ -62,7 +62,7 @@ impl Agent {
         let Core { inputs, endpoints, engine, git, outputs, loader, .. } = core;
         let loops = reconcilers.drive(engine.queues);
         let (board, read) = (engine.objects.board.clone(), outputs.state.clone());
-        task::detach("trimming the heap", memory::give_back(board, read, loader.loaded(), publisher.state()));
+        task::detach("releasing memory", memory::give_back(board, read, loader.loaded(), publisher.state()));
         let running = Running {
             objects: engine.objects,
             runs: engine.runs,
