@@ -66,6 +66,9 @@ id!(
     /// An AMI ID, `ami-…`.
     ImageId, "an image ID (ami-…)", |t| aws_id(t, "ami-"));
 id!(
+    /// An instance ID, `i-…`.
+    InstanceId, "an instance ID (i-…)", |t| aws_id(t, "i-"));
+id!(
     /// A launch template ID, `lt-…`.
     TemplateId, "a launch template ID (lt-…)", |t| aws_id(t, "lt-"));
 id!(

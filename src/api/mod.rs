@@ -50,7 +50,8 @@ pub use builder::{PackerBuilder, PackerBuilderSpec, PackerBuilderStatus};
 pub use class::{Class, Seen};
 pub use facts::{Assumption, Facts};
 pub use ids::{
-    BuildId, ClientToken, CommitId, ImageId, Key, Kind, ObjectKey, Owner, Region, RunName, TemplateId,
+    BuildId, ClientToken, CommitId, ImageId, InstanceId, Key, Kind, ObjectKey, Owner, Region, RunName,
+    TemplateId,
 };
 pub use pushed::{Pushed, Pushes};
 pub use refresher::{AMIRefresher, AMIRefresherSpec, AMIRefresherStatus};

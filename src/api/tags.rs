@@ -57,6 +57,12 @@ pub fn inputs_digest(template: &str, spec: &str, base: &str) -> String {
     ids::digest(&["inputs", template, spec, base])[..16].to_owned()
 }
 
+/// Returns whether the tags include the one that Opsy and the operator set on the images that they build.
+pub fn is_built_by_opsy(tags: &Tags) -> bool {
+    let (key, value) = BROUGHT_BY;
+    tags.get(key).is_some_and(|found| found == value)
+}
+
 /// Returns whether the tags say that the image is the active one.
 pub fn is_active(tags: &Tags) -> bool {
     tags.get(STATUS).is_some_and(|status| status == ACTIVE)

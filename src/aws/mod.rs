@@ -14,6 +14,7 @@ mod error;
 #[cfg(test)]
 mod fake;
 mod identity;
+mod instances;
 mod orphans;
 pub mod owners;
 mod shared;
@@ -100,6 +101,14 @@ impl Image {
             machine: Machine::default(),
         }
     }
+
+    /// Returns the state, with the reason if EC2 reports one.
+    pub fn state_and_reason(&self) -> String {
+        match &self.state_reason {
+            Some(reason) => format!("{} ({reason})", self.state),
+            None => self.state.to_string(),
+        }
+    }
 }
 
 /// What an image requires of the machine that it starts.
@@ -123,6 +132,28 @@ pub enum ImageState {
     Deregistered,
     /// A state that this version does not know.
     Other(String),
+}
+
+impl fmt::Display for ImageState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Available => "available",
+            Self::Pending => "pending",
+            Self::Failed => "failed",
+            Self::Disabled => "disabled",
+            Self::Deregistered => "deregistered",
+            Self::Other(state) => state,
+        })
+    }
+}
+
+/// An instance, with the properties that Opsy uses.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Instance {
+    pub id: String,
+    pub image: ImageId,
+    /// pending, running, stopped, terminated, …
+    pub state: Option<String>,
 }
 
 /// A validated EC2 filter.

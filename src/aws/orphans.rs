@@ -96,18 +96,6 @@ impl Aws {
         Ok(named.filter_map(|name| Region::parse(name).ok()).collect())
     }
 
-    /// Returns whether the region knows one of these instances. EC2 shows terminated instances for an hour.
-    pub async fn knows_instance(&self, region: &Region, ids: &[String]) -> Result<bool, AwsError> {
-        if ids.is_empty() {
-            return Ok(false);
-        }
-        let ec2 = self.0.clients.ec2(region);
-        let call = ec2.sdk.describe_instances().filters(filter("instance-id", ids)).max_results(PAGE);
-        let found = call.into_paginator().items().send().try_collect().await;
-        let found: Vec<types::Reservation> = found.map_err(ec2.failed("DescribeInstances"))?;
-        Ok(!found.is_empty())
-    }
-
     /// Removes orphans, instances first. What must wait for another resource (a security group in use) is left for
     /// the next sweep, and what is gone counts as removed. A failure does not affect the others.
     pub async fn sweep(&self, region: &Region, orphans: &Orphans) -> Result<(), SweepError> {
@@ -188,16 +176,13 @@ impl Look<'_> {
     }
 
     async fn instances(&self, announced: &[String]) -> Result<Vec<String>, AwsError> {
-        let ec2 = self.aws.0.clients.ec2(self.region);
-        let reads = self.searches(&[("instance-id", announced)]).into_iter().map(|search| {
-            let call = ec2.sdk.describe_instances().set_filters(Some(search));
-            let call = call.filters(filter("instance-state-name", ALIVE)).max_results(PAGE);
-            call.into_paginator().items().send().try_collect()
+        let reads = self.searches(&[("instance-id", announced)]).into_iter().map(|mut search| {
+            search.push(filter("instance-state-name", ALIVE));
+            self.aws.described_instances(self.region, search)
         });
-        let pages = try_join_all(reads).await.map_err(ec2.failed("DescribeInstances"))?;
-        let found = pages.iter().flat_map(|page: &Vec<types::Reservation>| page);
-        let found = found.flat_map(|reservation| reservation.instances());
-        let ours = found.filter(|i| self.mark.covers(&tags(i.tags()), is_packers_instance(i)));
+        let found = try_join_all(reads).await?;
+        let ours =
+            found.iter().flatten().filter(|i| self.mark.covers(&tags(i.tags()), is_packers_instance(i)));
         let ours = ours.filter(|i| !self.predates(&tags(i.tags()), moment(i.launch_time())));
         Ok(unique(ours.filter_map(|instance| instance.instance_id())))
     }
@@ -298,18 +283,13 @@ impl Look<'_> {
         if ids.is_empty() {
             return Ok(Machines::default());
         }
-        let ec2 = self.aws.0.clients.ec2(region);
-        let call = ec2.sdk.describe_instances().filters(filter("instance-id", ids)).max_results(PAGE);
-        let found = call.into_paginator().items().send().try_collect().await;
-        let found: Vec<types::Reservation> = found.map_err(ec2.failed("DescribeInstances"))?;
-        let (own, others): (Vec<_>, Vec<_>) =
-            found.iter().flat_map(|reservation| reservation.instances()).partition(|instance| {
-                let tags = tags(instance.tags());
-                let is_named =
-                    announced.instances.iter().any(|id| Some(id.as_str()) == instance.instance_id());
-                self.mark.covers(&tags, is_named && is_packers_instance(instance))
-                    && !self.predates(&tags, moment(instance.launch_time()))
-            });
+        let found = self.aws.described_instances(region, vec![filter("instance-id", ids)]).await?;
+        let (own, others): (Vec<_>, Vec<_>) = found.iter().partition(|instance| {
+            let tags = tags(instance.tags());
+            let is_named = announced.instances.iter().any(|id| Some(id.as_str()) == instance.instance_id());
+            self.mark.covers(&tags, is_named && is_packers_instance(instance))
+                && !self.predates(&tags, moment(instance.launch_time()))
+        });
         let ids = |instances: Vec<&types::Instance>| {
             instances.into_iter().filter_map(|instance| instance.instance_id().map(str::to_owned)).collect()
         };

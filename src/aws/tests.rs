@@ -61,6 +61,29 @@ async fn a_query_sends_owners_and_asks_for_hidden_images_page_by_page() {
 }
 
 #[tokio::test]
+async fn instances_are_found_by_a_filter_page_by_page_and_name_their_image() {
+    let page = |instance: &str, next: &str| {
+        ok(format!(
+            "<DescribeInstancesResponse><reservationSet><item><instancesSet><item>{instance}</item></instancesSet></item>\
+             </reservationSet>{next}</DescribeInstancesResponse>"
+        ))
+    };
+    let running = format!(
+        "<instanceId>i-1</instanceId><imageId>{IMAGE}</imageId><instanceState><name>running</name></instanceState>"
+    );
+    let wire =
+        Wire::new([page(&running, "<nextToken>more</nextToken>"), page("<instanceId>i-2</instanceId>", "")]);
+    let wanted = Filter { name: "private-dns-name".to_owned(), values: vec!["ip-1".to_owned()] };
+    let found = wire.aws().await.instances(&region(), &wanted).await.expect("instances");
+    let image = ImageId::parse(IMAGE).expect("an id");
+    let expected = Instance { id: "i-1".to_owned(), image, state: Some("running".to_owned()) };
+    assert_eq!(found, [expected], "an instance without an image leads nowhere");
+    let sent = wire.sent();
+    assert!(sent[0].contains("Filter.1.Name=private-dns-name&Filter.1.Value.1=ip-1"), "{}", sent[0]);
+    assert!(sent[1].contains("NextToken=more"), "{}", sent[1]);
+}
+
+#[tokio::test]
 async fn a_query_without_owner_is_never_sent() {
     let wire = Wire::default();
     let error = wire.aws().await.find_images(&query(&[]), Fresh::Now).await.expect_err("refused");

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::Timestamp;
 
 use super::held::FailedImages;
-use super::images::{Eligibility, NOT_FOUND, builder_of, is_built_by_opsy};
+use super::images::{Eligibility, NOT_FOUND, builder_of};
 use super::memory::Memory;
 use super::observed::SourceImages;
 use super::spec::{Source, Spec};
@@ -172,8 +172,9 @@ fn choose_from_builder(
 ) -> TargetChoice {
     let spec = rules.spec;
     let found = built.iter().filter_map(|(_, image)| image.as_ref());
-    let has_tags =
-        |image: &&Image| is_built_by_opsy(image) && builder_of(spec, image).as_ref() == Some(builder);
+    let has_tags = |image: &&Image| {
+        tags::is_built_by_opsy(&image.tags) && builder_of(spec, image).as_ref() == Some(builder)
+    };
     let (of_builder, others): (Vec<&Image>, Vec<&Image>) = found.partition(has_tags);
     let missing = built.iter().find(|(_, image)| image.is_none());
     let if_empty = match (missing, others.first()) {
@@ -194,7 +195,8 @@ fn choose_for_cluster(
 ) -> TargetChoice {
     let spec = rules.spec;
     let for_cluster = images.iter().filter(|image| {
-        is_built_by_opsy(image) && image.tags.get(tags::CLUSTER).is_some_and(|name| *name == spec.cluster)
+        tags::is_built_by_opsy(&image.tags)
+            && image.tags.get(tags::CLUSTER).is_some_and(|name| *name == spec.cluster)
     });
     // Images of the operator have no owner tag and count as this agent's.
     let is_own = |image: &&Image| image.tags.get(tags::OWNER).is_none_or(|other| other == owner.as_str());

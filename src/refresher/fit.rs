@@ -4,7 +4,7 @@
 
 use std::collections::BTreeSet;
 
-use super::images::{NOT_FOUND, state};
+use super::images::NOT_FOUND;
 use super::lineage::{KubernetesVersion, Lineage, base_image};
 use super::node_group::{GroupKind, NodeGroup};
 use super::observed::{MissingFact, Observed};
@@ -42,7 +42,9 @@ pub fn find_fit(query: FitQuery<'_>) -> Result<Fit, MissingFact> {
     for id in query.target.images() {
         match query.observed.image(id, query.batch)? {
             Some(image) if image.state == ImageState::Available => available.push(image),
-            Some(image) => return Ok(Fit::TargetUnavailable(format!("{id} is {}", state(image)))),
+            Some(image) => {
+                return Ok(Fit::TargetUnavailable(format!("{id} is {}", image.state_and_reason())));
+            }
             None => return Ok(Fit::TargetUnavailable(format!("{id} {NOT_FOUND}"))),
         }
     }

@@ -37,13 +37,13 @@ impl Eligibility<'_> {
 
 fn check_facts(spec: &Spec, image: &Image, now: Timestamp) -> Result<(), String> {
     if image.state != ImageState::Available {
-        return Err(format!("{} is {}", image.id, state(image)));
+        return Err(format!("{} is {}", image.id, image.state_and_reason()));
     }
     if image.deprecated.is_some_and(|at| at <= now) {
         return Err(format!("{} is deprecated", image.id));
     }
     // Other accounts cannot see tags, so the tag is required only on an image that has those of Opsy.
-    if is_built_by_opsy(image) && !tags::is_active(&image.tags) {
+    if tags::is_built_by_opsy(&image.tags) && !tags::is_active(&image.tags) {
         let status = image.tags.get(tags::STATUS).map_or("(none)", String::as_str);
         return Err(format!("{} has tag status={status}, not active", image.id));
     }
@@ -55,28 +55,6 @@ fn check_facts(spec: &Spec, image: &Image, now: Timestamp) -> Result<(), String>
         (Some(_), None) => Err(format!("the age of {} is unknown", image.id)),
         _ => Ok(()),
     }
-}
-
-/// The state of an image in EC2, in words.
-pub fn state(image: &Image) -> String {
-    let word = match &image.state {
-        ImageState::Available => "available",
-        ImageState::Pending => "pending",
-        ImageState::Failed => "failed",
-        ImageState::Disabled => "disabled",
-        ImageState::Deregistered => "deregistered",
-        ImageState::Other(word) => word,
-    };
-    match &image.state_reason {
-        Some(reason) => format!("{word} ({reason})"),
-        None => word.to_owned(),
-    }
-}
-
-/// Whether an image has the tag that Opsy and the operator set on the images that they build.
-pub fn is_built_by_opsy(image: &Image) -> bool {
-    let (key, value) = tags::BROUGHT_BY;
-    image.tags.get(key).is_some_and(|found| found == value)
 }
 
 /// The builder that the tags of an image name: `opsy.dev/builder`, or `created-by` on an image of the operator, whose
