@@ -43,8 +43,8 @@ Exit codes:
   0  The command succeeded. run --once: every object is in sync, and nothing is in progress.
   1  The command failed. validate: a manifest is invalid. plan: the same, or an object needs attention because of
      the change, or something could not be planned. check: a check failed or is undetermined. status, tree: an
-     object that is named does not exist. trace: no status knows the image. reconcile: the object is not ready
-     afterwards.
+     object that is named does not exist. trace: neither status nor the tags of the image name its builder.
+     reconcile: the object is not ready afterwards.
   2  run --once: an object is stalled or failing, a file is invalid, or status could not be published.
      plan --detailed-exitcode: the change has an effect.
   3  run --once: an object waits on purpose, such as for an approval or a window, or is suspended.";

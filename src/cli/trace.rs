@@ -1,31 +1,34 @@
-//! `opsy trace ami-…|node/NAME`: from a node or an image back to the build, its commit and its base image, and where the
-//! image runs. Read-only: from the status of the objects, from clones on this machine, and for a node from the cluster.
+//! `opsy trace ami-…|i-…|node/NAME`: from a node, an instance or an image back to the build, its commit and its base image,
+//! and where the image runs. Read-only: from the status of the objects and from clones on this machine, from the cluster
+//! for a node, and from EC2 for an instance and for an image whose build status does not know.
 
+mod ec2;
+mod machines;
 mod origin;
+mod registered;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::str::FromStr;
 
-use anyhow::{Context as _, bail};
-use k8s_openapi::api::core::v1::Node;
-use kube::api::Api;
+use anyhow::bail;
 
 use super::format::{self, Format};
-use super::objects::{ReadFlags, Reader};
+use super::objects::{Object, ReadFlags, Reader};
 use super::place::Place;
-use super::target;
-use crate::api::{CommitId, ImageId};
-use crate::engine::kubernetes::nodes;
+use super::{format_error, target};
+use crate::api::{CommitId, ImageId, InstanceId, Region};
 use crate::engine::standalone::clone_dir;
 use crate::git::{self, Described};
 use crate::telemetry::out;
-use origin::{FromNode, Origin};
+use ec2::{Answer, Ec2};
+use machines::{Found, Machines};
+use origin::Origin;
 
 #[derive(clap::Args)]
 pub struct Args {
-    /// The image (ami-…), or the node of the cluster (node/NAME)
-    #[arg(value_name = "AMI|node/NAME")]
+    /// The image (ami-…), the instance (i-…), or the node (node/NAME)
+    #[arg(value_name = "AMI|INSTANCE|node/NAME")]
     of: Traced,
     #[command(flatten)]
     read: ReadFlags,
@@ -33,6 +36,13 @@ pub struct Args {
     /// directory
     #[arg(long, value_name = "DIR")]
     clone: Option<PathBuf>,
+    /// Ask EC2 in this region; default: the region of the node, else the regions of the objects, else the region of the
+    /// AWS environment
+    #[arg(long, value_name = "REGION")]
+    region: Option<Region>,
+    /// Do not ask EC2. By default, it is asked for instances, and for images whose build status does not know
+    #[arg(long, conflicts_with = "region")]
+    offline: bool,
     /// Output format
     #[arg(long, short, value_enum, value_name = "FORMAT", default_value = "text")]
     output: Format,
@@ -42,6 +52,7 @@ pub struct Args {
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Traced {
     Image(ImageId),
+    Instance(InstanceId),
     Node(String),
 }
 
@@ -51,70 +62,94 @@ impl FromStr for Traced {
     fn from_str(text: &str) -> Result<Self, String> {
         match text.split_once('/') {
             Some(("node" | "nodes" | "no", name)) if !name.is_empty() => Ok(Self::Node(name.to_owned())),
+            _ if text.starts_with("i-") => {
+                InstanceId::parse(text).map(Self::Instance).map_err(|error| error.to_string())
+            }
             _ => ImageId::parse(text)
                 .map(Self::Image)
-                .map_err(|error| format!("{error} or a node (node/NAME)")),
+                .map_err(|error| format!("{error}, an instance ID (i-…) or a node (node/NAME)")),
         }
     }
 }
 
-/// Prints where an image comes from and where it runs. The exit code is 1 if no status knows the image.
+impl Args {
+    /// The clients of EC2, or why it is not asked.
+    async fn ec2(&self, objects: &[Object]) -> Result<Ec2, String> {
+        if self.offline {
+            return Err("EC2 was not asked (--offline)".to_owned());
+        }
+        Ec2::new(&self.read.place.network.read()?, self.region.clone(), objects).await
+    }
+}
+
+/// Prints where an image comes from and where it runs. The exit code is 1 if neither status nor the tags of the image name
+/// its builder.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     target::wait(async {
-        let reader = args.read.connect().await?;
-        let (image, node) = match &args.of {
-            Traced::Image(image) => (image.clone(), None),
-            Traced::Node(name) => of_node(name, &reader).await?,
+        let reader = args.read.connect().await;
+        let objects = objects(&reader).await;
+        let ec2 = args.ec2(objects.as_deref().unwrap_or_default()).await;
+        let place = reader.as_ref().ok().map(Reader::place);
+        let machines = Machines { place, ec2: ec2.as_ref().map_err(String::as_str) };
+        let found = match &args.of {
+            Traced::Image(image) => Found { image: image.clone(), machine: None, region: None },
+            Traced::Instance(id) => machines.instance(id).await?,
+            Traced::Node(name) => machines.node(name).await?,
         };
-        let observed = reader.read().await?;
-        observed.unreadable.iter().for_each(out::error);
-        let mut origin = Origin::of(image.as_str(), &observed.objects);
-        origin.node = node;
+        let mut origin = Origin::of(&found.image, objects.as_deref().ok());
+        origin.note(unknown_by_status(&origin, place, &objects));
+        if !origin.has_build() {
+            match &ec2 {
+                Ok(ec2) => {
+                    let Answer { found, notes } = ec2.image(&found.image, found.region.as_ref()).await;
+                    origin.registered(found);
+                    origin.note(notes);
+                }
+                Err(why) => origin.note([why.clone()]),
+            }
+        }
+        origin.machine = found.machine;
         if let Some(commit) = origin.commit().and_then(|commit| CommitId::parse(commit).ok()) {
-            origin.described(described(args, &reader, &commit));
+            origin.described(described(args, place, &commit));
         }
-        if origin.is_known() || origin.is_used() {
-            format::print(args.output, &origin, || origin.outline().draw())?;
-        }
+        format::print(args.output, &origin, || origin.outline().draw())?;
         if !origin.is_known() {
-            bail!(
-                "no builder records {image} among its active images or its last ten runs ({}); its tags in EC2 name its \
-                 builder: aws ec2 describe-images --image-ids {image}",
-                reader.place()
-            );
+            bail!("the builder of {} is unknown", found.image);
         }
         Ok(ExitCode::SUCCESS)
     })
 }
 
-/// The image of a node, from the labels that EKS sets on the nodes of managed groups.
-async fn of_node(name: &str, reader: &Reader<'_>) -> anyhow::Result<(ImageId, Option<FromNode>)> {
-    let Place::Cluster(place) = reader.place() else {
-        bail!("node/{name} needs a cluster: name one with --kubeconfig or --context");
+/// The objects with their status. If they cannot be read, EC2 may still know the image.
+async fn objects(reader: &anyhow::Result<Reader<'_>>) -> Result<Vec<Object>, String> {
+    let observed = match reader {
+        Ok(reader) => reader.read().await.map_err(|error| format_error(&error))?,
+        Err(error) => return Err(format_error(error)),
     };
-    let found = Api::<Node>::all(place.cluster.client.clone()).get_opt(name).await;
-    let found = found.map_err(target::refused)?.with_context(|| format!("no node {name:?} in {place}"))?;
-    let labels = found.metadata.labels.unwrap_or_default();
-    let provider = found.spec.and_then(|spec| spec.provider_id);
-    let instance = provider.as_deref().and_then(|id| id.rsplit('/').next()).map(str::to_owned);
-    let Some(image) = labels.get(nodes::IMAGE) else {
-        let instance = instance.unwrap_or_else(|| "its instance".to_owned());
-        bail!(
-            "node {name} has no label {}, which EKS sets on the nodes of managed groups; trace the image of {instance} \
-             instead: aws ec2 describe-instances --instance-ids {instance}",
-            nodes::IMAGE
-        );
-    };
-    let image = ImageId::parse(image).with_context(|| format!("label {} of node {name}", nodes::IMAGE))?;
-    let group = labels.get(nodes::GROUP).cloned();
-    Ok((image, Some(FromNode { name: name.to_owned(), instance, group })))
+    observed.unreadable.iter().for_each(out::error);
+    Ok(observed.objects)
+}
+
+/// The note that status does not know the build.
+fn unknown_by_status(
+    origin: &Origin,
+    place: Option<&Place>,
+    objects: &Result<Vec<Object>, String>,
+) -> Option<String> {
+    match (objects, place) {
+        (Err(error), _) => Some(format!("status was not read: {error}")),
+        (Ok(_), Some(place)) if !origin.is_known() => {
+            Some(format!("no builder records it among its active images or its last ten runs ({place})"))
+        }
+        _ => None,
+    }
 }
 
 /// Author and subject of a commit, from the first clone on this machine that has it.
-fn described(args: &Args, reader: &Reader<'_>, commit: &CommitId) -> Option<Described> {
-    let of_agent = match reader.place() {
-        Place::State(place) => Some(clone_dir(&place.path)),
-        Place::Cluster(_) => None,
+fn described(args: &Args, place: Option<&Place>, commit: &CommitId) -> Option<Described> {
+    let of_agent = match place {
+        Some(Place::State(place)) => Some(clone_dir(&place.path)),
+        _ => None,
     };
     let clones = match &args.clone {
         Some(clone) => vec![clone.clone()],
@@ -128,9 +163,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_image_or_a_node_is_traced() {
+    fn an_image_an_instance_or_a_node_is_traced() {
         let image = ImageId::parse("ami-0123456789abcdef0").expect("an image");
         assert_eq!("ami-0123456789abcdef0".parse(), Ok(Traced::Image(image)));
+        let instance = InstanceId::parse("i-0123456789abcdef0").expect("an instance");
+        assert_eq!("i-0123456789abcdef0".parse(), Ok(Traced::Instance(instance)));
+        assert!("i-x".parse::<Traced>().is_err_and(|error| error.contains("an instance ID")));
         assert_eq!("node/ip-10-0-0-1".parse(), Ok(Traced::Node("ip-10-0-0-1".to_owned())));
         for bad in ["node/", "pb/node", "ami-x"] {
             let error = bad.parse::<Traced>().expect_err(bad);

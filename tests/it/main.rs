@@ -33,6 +33,7 @@ mod rollouts;
 mod samples;
 mod telemetry;
 mod telling;
+mod trace;
 mod trust;
 mod wakes;
 mod webhook;

@@ -88,6 +88,8 @@ impl Fixed {
         opsy.args(line.split_whitespace()).current_dir(self.root.path().join("repo")).stdin(Stdio::null());
         opsy.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
         opsy.env("HOME", self.root.path()).env("OPSY_STATE", self.state());
+        // There are no AWS credentials, and the machine of the test is not asked for any.
+        opsy.env("AWS_EC2_METADATA_DISABLED", "true");
         opsy
     }
 
@@ -206,7 +208,9 @@ const LINES: &[&str] = &[
     "trace ami-00000000000000001",
     "trace ami-00000000000000001 -o json",
     "trace ami-00000000000000009",
-    "trace node/ip-10-0-0-1",
+    "trace ami-00000000000000009 --offline",
+    "trace i-0000000000000000a --offline",
+    "trace node/ip-10-0-0-1 --region eu-west-1",
     "logs pb/node",
     "logs pb/node --previous",
     "logs pb/node --run 1111111111111111",

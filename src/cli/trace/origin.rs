@@ -1,10 +1,12 @@
-//! Where an image comes from and where it runs, from the status of the objects. Pure.
+//! Where an image comes from and where it runs: from the status of the objects, and from EC2 if status does not know the
+//! build. Pure.
 
 use serde::Serialize;
 
+use super::registered::{ByTags, Registered};
 use crate::announce::took;
-use crate::api::Kind;
 use crate::api::builder::{LaneImage, PackerBuilderStatus, RunRecord};
+use crate::api::{ImageId, Kind, Region};
 use crate::cli::objects::Object;
 use crate::cli::outline::Outline;
 use crate::cli::table::short;
@@ -14,8 +16,8 @@ use crate::git::Described;
 #[derive(Debug, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Origin {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub node: Option<FromNode>,
+    #[serde(flatten)]
+    pub machine: Option<Machine>,
     image: String,
     /// The lane in which the image is active.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -31,17 +33,34 @@ pub struct Origin {
     subject: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     base_image: Option<String>,
-    runs_on: Vec<RunsOn>,
+    /// The image in EC2. It is read only if status does not know the build.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ec2: Option<Registered>,
+    /// `None` if status could not be read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    runs_on: Option<Vec<RunsOn>>,
+    /// What could not be read, or does not know the image.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    notes: Vec<String>,
 }
 
-/// The node from which the image was found.
-#[derive(Debug, Serialize)]
-pub struct FromNode {
-    pub name: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub instance: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub group: Option<String>,
+/// The node or the instance from which the image was found.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Machine {
+    Node {
+        name: String,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        instance: Option<String>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        group: Option<String>,
+    },
+    Instance {
+        id: String,
+        region: Region,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        state: Option<String>,
+    },
 }
 
 /// A refresher that rolls the image out, or whose node groups run it.
@@ -55,15 +74,18 @@ struct RunsOn {
 }
 
 impl Origin {
-    /// Finds an image in the status of these objects.
-    pub fn of(image: &str, objects: &[Object]) -> Self {
-        let mut origin = Self { image: image.to_owned(), ..Self::default() };
+    /// Finds an image in the status of these objects; `None` if they could not be read.
+    pub fn of(image: &ImageId, objects: Option<&[Object]>) -> Self {
+        let mut origin = Self { image: image.to_string(), ..Self::default() };
+        let Some(objects) = objects else { return origin };
+        let mut runs = Vec::new();
         for object in objects {
             match object.id.kind {
                 Kind::PackerBuilder => origin.add_builder(object),
-                Kind::AMIRefresher => origin.runs_on.extend(runs_on(image, object)),
+                Kind::AMIRefresher => runs.extend(runs_on(image.as_str(), object)),
             }
         }
+        origin.runs_on = Some(runs);
         origin
     }
 
@@ -85,19 +107,32 @@ impl Origin {
         (self.active, self.build) = (active, build);
     }
 
-    /// Whether a builder records the image.
-    pub fn is_known(&self) -> bool {
-        self.builder.is_some()
+    /// Adds what EC2 reports about the image.
+    pub fn registered(&mut self, image: Option<Registered>) {
+        self.ec2 = image;
     }
 
-    /// Whether a refresher rolls the image out, or one of its node groups runs it.
-    pub fn is_used(&self) -> bool {
-        !self.runs_on.is_empty()
+    /// Adds notes about what could not be read, or does not know the image.
+    pub fn note(&mut self, notes: impl IntoIterator<Item = String>) {
+        self.notes.extend(notes);
+    }
+
+    /// Whether status knows the build.
+    pub fn has_build(&self) -> bool {
+        self.build.is_some()
+    }
+
+    /// Whether status or the tags of the image name the builder.
+    pub fn is_known(&self) -> bool {
+        self.builder.is_some() || self.by_tags().is_some()
     }
 
     /// The commit of the build.
     pub fn commit(&self) -> Option<&str> {
-        self.build.as_ref()?.commit.as_deref()
+        match &self.build {
+            Some(build) => build.commit.as_deref(),
+            None => Some(self.by_tags()?.commit.as_ref()?.as_str()),
+        }
     }
 
     /// Adds author and subject of the commit, if it was found.
@@ -107,13 +142,16 @@ impl Origin {
         }
     }
 
+    fn by_tags(&self) -> Option<&ByTags> {
+        self.ec2.as_ref()?.by_tags.as_ref()
+    }
+
     /// The origin as a tree, from the node or the image back to the commit.
     pub fn outline(&self) -> Outline {
-        let image = self.image();
-        let Some(FromNode { name, instance, group }) = &self.node else { return image };
-        let instance = instance.as_ref().map_or(String::new(), |instance| format!("  instance {instance}"));
-        let group = group.as_ref().map_or(String::new(), |group| format!("  node group {group}"));
-        Outline::line(format!("node {name}{instance}{group}")).with([image])
+        match &self.machine {
+            Some(machine) => Outline::line(machine.line()).with([self.image()]),
+            None => self.image(),
+        }
     }
 
     fn image(&self) -> Outline {
@@ -125,22 +163,72 @@ impl Origin {
             Outline::line(format!("built by {builder}")).with(self.build.as_ref().map(|run| self.build(run)))
         });
         let base = self.base_image.iter().map(|base| Outline::line(format!("base image {base}")));
-        let runs = self.runs_on.iter().map(RunsOn::outline);
-        let nowhere = self.runs_on.is_empty().then(|| Outline::line("no refresher uses it"));
-        Outline::line(format!("{}{lane}", self.image)).with(built.chain(base).chain(runs).chain(nowhere))
+        let in_ec2 = self.ec2.iter().map(|image| Outline::line(in_ec2(image)));
+        let by_tags = self.by_tags().into_iter().flat_map(|tags| self.tagged(tags));
+        let runs = self.runs_on.iter().flatten().map(RunsOn::outline);
+        let nowhere = self.runs_on.as_ref().is_some_and(Vec::is_empty);
+        let nowhere = nowhere.then(|| Outline::line("no refresher uses it"));
+        let notes = self.notes.iter().map(Outline::line);
+        let lines = built.chain(base).chain(in_ec2).chain(by_tags).chain(runs).chain(nowhere).chain(notes);
+        Outline::line(format!("{}{lane}", self.image)).with(lines)
+    }
+
+    /// What the tags of the image name. Each line says so, since the tags prove nothing.
+    fn tagged(&self, tags: &ByTags) -> Vec<Outline> {
+        let commit = tags.commit.as_ref().map(|commit| {
+            let repository = tags.repository.as_ref().map_or(String::new(), |url| format!(" of {url}"));
+            self.commit_line(commit.as_str(), &repository)
+        });
+        let created = tags.created.map_or(String::new(), |at| format!("  {at}"));
+        let build = tags.build.as_ref().map(|build| Outline::line(format!("build {build}{created}")));
+        // Images of the operator name no commit.
+        let build = build.map(|build| build.with(commit));
+        let owner = tags.owner.as_ref().map_or(String::new(), |owner| format!("  owner {owner}"));
+        let status = tags.status.as_ref().map_or(String::new(), |status| format!("  status {status}"));
+        let builder = format!("by its tags: built by {}{owner}{status}", tags.builder);
+        let base =
+            tags.base_image.iter().map(|base| Outline::line(format!("by its tags: base image {base}")));
+        [Outline::line(builder).with(build)].into_iter().chain(base).collect()
+    }
+
+    fn commit_line(&self, commit: &str, repository: &str) -> Outline {
+        let subject = self.subject.as_ref().map_or(String::new(), |subject| format!("  {subject}"));
+        let author = self.author.as_ref().map_or(String::new(), |author| format!("  by {author}"));
+        Outline::line(format!("commit {}{repository}{subject}{author}", short(commit)))
     }
 
     fn build(&self, run: &RunRecord) -> Outline {
         let why = run.why.as_ref().map_or(String::new(), |why| format!("  reason {why}"));
         let started = run.started_at.map_or(String::new(), |at| format!("  {at}"));
         let took = took(run.started_at, run.ended_at).map_or(String::new(), |took| format!(" in {took}"));
-        let commit = run.commit.as_ref().map(|commit| {
-            let subject = self.subject.as_ref().map_or(String::new(), |subject| format!("  {subject}"));
-            let author = self.author.as_ref().map_or(String::new(), |author| format!("  by {author}"));
-            Outline::line(format!("commit {}{subject}{author}", short(commit)))
-        });
+        let commit = run.commit.as_ref().map(|commit| self.commit_line(commit, ""));
         Outline::line(format!("build {}  {}{why}{started}{took}", run.id, run.result)).with(commit)
     }
+}
+
+impl Machine {
+    fn line(&self) -> String {
+        match self {
+            Self::Node { name, instance, group } => {
+                let instance = instance.as_ref().map_or(String::new(), |id| format!("  instance {id}"));
+                let group = group.as_ref().map_or(String::new(), |group| format!("  node group {group}"));
+                format!("node {name}{instance}{group}")
+            }
+            Self::Instance { id, region, state } => {
+                let state = state.as_ref().map_or(String::new(), |state| format!("  {state}"));
+                format!("instance {id}  {region}{state}")
+            }
+        }
+    }
+}
+
+/// What EC2 itself records about the image.
+fn in_ec2(image: &Registered) -> String {
+    let Registered { region, name, account, state, .. } = image;
+    let created = image.created.map_or(String::new(), |at| format!("  created {at}"));
+    let deprecated = image.deprecated_from.map_or(String::new(), |at| format!("  deprecated from {at}"));
+    let source = image.source_image.as_ref().map_or(String::new(), |id| format!("  made from {id}"));
+    format!("EC2: {name}  {region}  account {account}  {state}{created}{deprecated}{source}")
 }
 
 impl RunsOn {
@@ -171,7 +259,13 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::api::tags::{self, Tags};
     use crate::api::{CommitId, Key, ObjectKey};
+    use crate::aws::Image;
+
+    fn traced(image: &str, objects: Option<&[Object]>) -> Origin {
+        Origin::of(&ImageId::parse(image).expect("an ID"), objects)
+    }
 
     fn object(kind: Kind, name: &str, spec: Value, status: Value) -> Object {
         let key = Key { namespace: "default".to_owned(), name: name.to_owned() };
@@ -182,15 +276,15 @@ mod tests {
         let run = |id: &str, image: &str| {
             json!({
                 "id": id, "result": "Succeeded", "why": "Template", "commit": "0123456789abcdef0123456789abcdef01234567",
-                "inputs": {"baseAMI": "ami-b"}, "images": [image],
+                "inputs": {"baseAMI": "ami-0000000b"}, "images": [image],
                 "startedAt": "2026-01-01T00:00:00Z", "endedAt": "2026-01-01T00:05:00Z",
             })
         };
-        let lane = json!({"region": "eu-west-1", "architecture": "x86_64", "id": "ami-2"});
-        let built = json!({"images": [lane], "history": [run("b2", "ami-2"), run("b1", "ami-1")]});
+        let lane = json!({"region": "eu-west-1", "architecture": "x86_64", "id": "ami-00000002"});
+        let built =
+            json!({"images": [lane], "history": [run("b2", "ami-00000002"), run("b1", "ami-00000001")]});
         let group = |name: &str, image: &str| json!({"name": name, "currentAMI": image});
-        let rolled =
-            json!({"targetAMI": "ami-2", "nodeGroups": [group("web", "ami-2"), group("batch", "ami-1")]});
+        let rolled = json!({"targetAMI": "ami-00000002", "nodeGroups": [group("web", "ami-00000002"), group("batch", "ami-00000001")]});
         vec![
             object(Kind::PackerBuilder, "node", Value::Null, built),
             object(Kind::PackerBuilder, "other", Value::Null, Value::Null),
@@ -200,26 +294,22 @@ mod tests {
 
     #[test]
     fn an_image_leads_back_to_its_commit_and_base_and_to_where_it_runs() {
-        let mut origin = Origin::of("ami-2", &objects());
+        let mut origin = traced("ami-00000002", Some(&objects()));
         let id = CommitId::parse(origin.commit().expect("a commit")).expect("an ID");
         origin.described(Some(Described {
             id,
             author: "Ann".to_owned(),
             subject: "packer: newer kernel".to_owned(),
         }));
-        let node = FromNode {
-            name: "ip-1".to_owned(),
-            instance: Some("i-1".to_owned()),
-            group: Some("web".to_owned()),
-        };
-        origin.node = Some(node);
+        let (name, instance, group) = ("ip-1".to_owned(), Some("i-1".to_owned()), Some("web".to_owned()));
+        origin.machine = Some(Machine::Node { name, instance, group });
         let expected = "\
 node ip-1  instance i-1  node group web
-└── ami-2  active in eu-west-1/x86_64
+└── ami-00000002  active in eu-west-1/x86_64
     ├── built by PackerBuilder/default/node
     │   └── build b2  Succeeded  reason Template  2026-01-01T00:00:00Z in 5 min
     │       └── commit 0123456789ab  packer: newer kernel  by Ann
-    ├── base image ami-b
+    ├── base image ami-0000000b
     └── rolled out by AMIRefresher/default/demo  cluster prod
         └── node group web
 ";
@@ -228,20 +318,83 @@ node ip-1  instance i-1  node group web
 
     #[test]
     fn an_older_image_still_runs_and_an_unknown_one_is_said_to_be_unknown() {
-        let older = Origin::of("ami-1", &objects());
+        let older = traced("ami-00000001", Some(&objects()));
         assert!(older.is_known());
         let expected = "\
-ami-1
+ami-00000001
 ├── built by PackerBuilder/default/node
 │   └── build b1  Succeeded  reason Template  2026-01-01T00:00:00Z in 5 min
 │       └── commit 0123456789ab
-├── base image ami-b
+├── base image ami-0000000b
 └── still in use by AMIRefresher/default/demo  cluster prod
     └── node group batch
 ";
         assert_eq!(older.outline().draw(), expected);
-        let unknown = Origin::of("ami-3", &objects());
+        let unknown = traced("ami-00000003", Some(&objects()));
         assert!(!unknown.is_known());
-        assert_eq!(unknown.outline().draw(), "ami-3\n└── no refresher uses it\n");
+        assert_eq!(unknown.outline().draw(), "ami-00000003\n└── no refresher uses it\n");
+        assert_eq!(traced("ami-00000003", None).outline().draw(), "ami-00000003\n", "status was not read");
+    }
+
+    /// An image with these tags, as EC2 reports it.
+    fn registered(tags: &[(&str, &str)]) -> Registered {
+        let id = ImageId::parse("ami-00000003").expect("an ID");
+        let mut image = Image::named(id, "node-1".to_owned());
+        image.owner_id = "123456789012".to_owned();
+        image.created = "2025-01-01T00:00:00Z".parse().ok();
+        image.deprecated = "2025-06-01T00:00:00Z".parse().ok();
+        image.tags =
+            tags.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect::<Tags>();
+        Registered::new(&Region::parse("eu-west-1").expect("a region"), &image)
+    }
+
+    #[test]
+    fn what_only_the_tags_of_an_image_name_is_said_to_be_theirs() {
+        let commit = "0123456789abcdef0123456789abcdef01234567";
+        let mut origin = traced("ami-00000003", Some(&objects()));
+        origin.registered(Some(registered(&[
+            (tags::BUILDER, "default/gone"),
+            (tags::OWNER, "other"),
+            (tags::BUILD, "0123456789abcdef"),
+            (tags::CREATED, "2025-01-01T00:00:00Z"),
+            (tags::COMMIT, commit),
+            (tags::REPO, "https://git.example.com/images.git"),
+            (tags::BASE, "ami-0000000b"),
+            (tags::STATUS, tags::DEPRECATED),
+        ])));
+        origin.note(["a note".to_owned()]);
+        assert!(origin.is_known() && !origin.has_build());
+        assert_eq!(origin.commit(), Some(commit));
+        let expected = "\
+ami-00000003
+├── EC2: node-1  eu-west-1  account 123456789012  available  created 2025-01-01T00:00:00Z  deprecated from 2025-06-01T00:00:00Z
+├── by its tags: built by PackerBuilder/default/gone  owner other  status deprecated
+│   └── build 0123456789abcdef  2025-01-01T00:00:00Z
+│       └── commit 0123456789ab of https://git.example.com/images.git
+├── by its tags: base image ami-0000000b
+├── no refresher uses it
+└── a note
+";
+        assert_eq!(origin.outline().draw(), expected);
+    }
+
+    #[test]
+    fn an_active_image_whose_build_left_status_keeps_its_builder_and_lane() {
+        let mut all = objects();
+        all[0].status["history"] = json!([]);
+        let mut origin = traced("ami-00000002", Some(&all));
+        assert!(origin.is_known() && !origin.has_build());
+        origin.registered(Some(registered(&[
+            (tags::BUILDER, "default/other"),
+            (tags::BUILD, "0123456789abcdef"),
+        ])));
+        let drawn = origin.outline().draw();
+        for line in [
+            "ami-00000002  active in eu-west-1/x86_64\n",
+            "├── built by PackerBuilder/default/node\n",
+            "├── by its tags: built by PackerBuilder/default/other\n│   └── build 0123456789abcdef\n",
+        ] {
+            assert!(drawn.contains(line), "{line}: {drawn}");
+        }
     }
 }

@@ -1,9 +1,12 @@
 //! Commands on live objects with a person's kubeconfig, and their messages.
 
+use std::collections::BTreeMap;
 use std::process::{Command, Stdio};
 
-use kube::ResourceExt;
-use kube::api::{Patch, PatchParams};
+use k8s_openapi::api::core::v1::Node;
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
+use kube::{Api, ResourceExt};
+use opsy::api::Region;
 use opsy::engine::kubernetes::lease::notes::MEMORY;
 use opsy::engine::kubernetes::lease::{self, Tenure};
 use opsy::engine::kubernetes::memory;
@@ -11,6 +14,8 @@ use serde_json::{Value, json};
 
 use super::lease::terms;
 use super::{Place, SOON, until};
+use crate::aws::edge;
+use crate::bed::Account;
 use crate::world::{Outcome, run};
 
 /// A builder and a refresher, as people write them.
@@ -76,6 +81,51 @@ async fn suspend_resume_and_cancel_print_what_they_did_and_where() {
     let owners = place.builder("node").await.expect("the builder").managed_fields().to_vec();
     let ours = owners.iter().filter(|entry| entry.manager.as_deref() == Some("opsy"));
     assert_eq!(ours.count(), 0, "the agent's applies must not remove a person's annotation");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_leads_to_its_image_by_the_label_of_eks_and_else_by_its_instance() {
+    let place = Place::new().await;
+    let (account, seed) = Account::seeded();
+    let image = seed["initial_image"].as_str().expect("an image");
+    let named = [("opsy.dev/builder", "default/gone"), ("opsy.dev/build", "0123456789abcdef")];
+    let tags = named.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
+    let region = Region::parse("us-east-1").expect("a region");
+    edge(&account).await.tag(&region, &[image.to_owned()], &tags).await.expect("tagged");
+    let state = account.state();
+    let mut instances = state["instances"].as_array().expect("a list").iter();
+    let instance = instances.find(|instance| instance["image"] == *image).expect("an instance");
+    let instance = instance["id"].as_str().expect("an ID");
+    let api: Api<Node> = Api::all(place.admin.clone());
+    // The region of the label is asked, not that of the environment.
+    let region = ("topology.kubernetes.io/region", "us-east-1");
+    let label = ("eks.amazonaws.com/nodegroup-image", image);
+    for (kind, labels, calls) in [
+        ("labeled", &[region, label][..], &["ec2:DescribeImages"][..]),
+        ("unlabeled", &[region], &["ec2:DescribeInstances", "ec2:DescribeImages"]),
+        ("foreign", &[], &[]),
+    ] {
+        let name = format!("{}-{kind}", place.namespace);
+        let labels: BTreeMap<_, _> = labels.iter().copied().collect();
+        let provider = if kind == "foreign" { "fargate-ip-10-0-0-1" } else { instance };
+        let node = json!({"metadata": {"name": name, "labels": labels}, "spec": {"providerID": format!("aws:///us-east-1a/{provider}")}});
+        api.create(&PostParams::default(), &serde_json::from_value(node).expect("a node"))
+            .await
+            .expect("a node");
+        account.clear_journal();
+        let mut trace = opsy(&place, &["trace", &format!("node/{name}")]);
+        trace.envs(account.env()).env("AWS_REGION", "eu-west-1");
+        let traced = tokio::task::spawn_blocking(move || run(trace)).await.expect("the command's end");
+        api.delete(&name, &DeleteParams::default()).await.expect("deleted");
+        assert_eq!(account.calls(), calls, "{traced:?}");
+        if kind == "foreign" {
+            assert!(traced.stderr.contains("its providerID names no instance of EC2"), "{traced:?}");
+            continue;
+        }
+        let lines = format!("node {name}  instance {instance}\n└── {image}\n");
+        assert!(traced.status.success() && traced.stdout.starts_with(&lines), "{traced:?}");
+        assert!(traced.stdout.contains("by its tags: built by PackerBuilder/default/gone\n"), "{traced:?}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -123,6 +123,7 @@ def _instance(instance) -> dict:
     tags = tags_of(instance)
     return {
         "id": instance.id,
+        "name": instance.private_dns_name,
         "state": instance.state,
         "image": instance.image_id,
         "key": instance.key_name,

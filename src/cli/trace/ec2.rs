@@ -1,0 +1,171 @@
+//! What EC2 reports about an image or an instance, in each region that may have it. Read-only. A failed call is a note,
+//! since the other regions and status may know the image.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::future::Future;
+
+use futures::future::join_all;
+
+use super::registered::Registered;
+use crate::api::network::Network;
+use crate::api::{ImageId, Region};
+use crate::aws::{Aws, AwsError, Filter, Instance};
+use crate::cli::objects::Object;
+use crate::settings;
+
+/// The clients, and the regions to ask.
+pub struct Ec2 {
+    aws: Aws,
+    /// The region of the flag.
+    named: Option<Region>,
+    /// The regions of the objects and of their images.
+    of_objects: BTreeSet<Region>,
+}
+
+/// What was found, and a note for everything that was not.
+pub struct Answer<T> {
+    pub found: Option<T>,
+    pub notes: Vec<String>,
+}
+
+/// What the regions responded.
+struct Responses<T> {
+    found: Vec<(Region, T)>,
+    asked: Vec<Region>,
+    notes: Vec<String>,
+}
+
+impl Ec2 {
+    /// Creates the clients with the credentials of the environment. Nothing is sent yet.
+    ///
+    /// # Errors
+    /// The environment or the AWS profile is not valid.
+    pub async fn new(network: &Network, named: Option<Region>, objects: &[Object]) -> Result<Self, String> {
+        let aws =
+            Aws::from_env(settings::aws_profile()?, network).await.map_err(|error| error.to_string())?;
+        Ok(Self { aws, named, of_objects: objects.iter().flat_map(regions_of).collect() })
+    }
+
+    /// Reads an image with its tags. `near` is the region of a machine that runs it.
+    pub async fn image(&self, id: &ImageId, near: Option<&Region>) -> Answer<Registered> {
+        let ids = std::slice::from_ref(id);
+        let call = |region: Region| async move { self.aws.images_by_id(&region, ids).await };
+        let Responses { mut found, asked, mut notes } = self.ask(near, call).await;
+        let found = found.pop().map(|(region, image)| Registered::new(&region, &image));
+        if found.is_none() && notes.is_empty() {
+            notes.push(unknown(&format!("no image {id}, or it is not shared with this account"), &asked));
+        }
+        Answer { found, notes }
+    }
+
+    /// Finds the instance with this ID (`instance-id`) or this name (`private-dns-name`).
+    pub async fn instance(
+        &self,
+        filter: &'static str,
+        value: &str,
+        near: Option<&Region>,
+    ) -> Answer<(Region, Instance)> {
+        let wanted = &Filter { name: filter.to_owned(), values: vec![value.to_owned()] };
+        let call = |region: Region| async move { self.aws.instances(&region, wanted).await };
+        let Responses { mut found, asked, mut notes } = self.ask(near, call).await;
+        if found.len() > 1 {
+            let ids: Vec<&str> = found.iter().map(|(_, instance)| instance.id.as_str()).collect();
+            notes.push(format!("several instances are named {value}; trace one of them: {}", ids.join(", ")));
+            return Answer { found: None, notes };
+        }
+        let found = found.pop();
+        if found.is_none() && notes.is_empty() {
+            notes.push(unknown(&format!("no instance {value}"), &asked));
+        }
+        Answer { found, notes }
+    }
+
+    /// Calls EC2 in all regions at the same time. Regions with the same failure share a note.
+    async fn ask<T, F>(&self, near: Option<&Region>, call: impl Fn(Region) -> F) -> Responses<T>
+    where
+        F: Future<Output = Result<Vec<T>, AwsError>>,
+    {
+        let config = self.aws.config();
+        let configured = config.region().and_then(|region| Region::parse(region.as_ref()).ok());
+        let asked = regions(near.or(self.named.as_ref()), &self.of_objects, configured);
+        let responses = join_all(asked.iter().map(|region| call(region.clone()))).await;
+        let (mut found, mut failures) = (Vec::new(), BTreeMap::<String, Vec<&Region>>::new());
+        for (region, response) in asked.iter().zip(responses) {
+            match response {
+                Ok(items) => found.extend(items.into_iter().map(|item| (region.clone(), item))),
+                Err(error) => failures.entry(error.to_string()).or_default().push(region),
+            }
+        }
+        let note = |(error, regions): (String, Vec<&Region>)| {
+            format!("EC2 in {} was not read: {error}", list(regions))
+        };
+        let notes = failures.into_iter().map(note).collect();
+        Responses { found, asked, notes }
+    }
+}
+
+/// The regions to ask: the one that is known, else those of the objects, else the one of the environment.
+fn regions(known: Option<&Region>, of_objects: &BTreeSet<Region>, configured: Option<Region>) -> Vec<Region> {
+    match known {
+        Some(region) => vec![region.clone()],
+        None if of_objects.is_empty() => configured.into_iter().collect(),
+        None => of_objects.iter().cloned().collect(),
+    }
+}
+
+/// The regions that an object names, and those of its active images.
+fn regions_of(object: &Object) -> Vec<Region> {
+    let images = object.builder_status().images.into_iter().flatten().map(|lane| lane.region);
+    let own = object.spec["region"].as_str().map(str::to_owned);
+    own.into_iter().chain(images).filter_map(|region| Region::parse(region).ok()).collect()
+}
+
+fn unknown(what: &str, asked: &[Region]) -> String {
+    format!("EC2 in {} has {what}; name another region with --region", list(asked))
+}
+
+fn list<'a>(regions: impl IntoIterator<Item = &'a Region>) -> String {
+    regions.into_iter().map(Region::as_str).collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::api::{Key, Kind, ObjectKey};
+
+    fn region(name: &str) -> Region {
+        Region::parse(name).expect("a region")
+    }
+
+    #[test]
+    fn a_known_region_is_asked_alone_and_that_of_the_environment_if_there_is_no_other() {
+        let objects = BTreeSet::from([region("eu-west-1"), region("us-east-1")]);
+        let asked = |known: Option<&str>, objects: &BTreeSet<Region>, configured: Option<&str>| {
+            list(&regions(known.map(region).as_ref(), objects, configured.map(region)))
+        };
+        for (known, of_objects, configured, expected) in [
+            (Some("ap-south-1"), &objects, Some("us-west-2"), "ap-south-1"),
+            (None, &objects, Some("us-west-2"), "eu-west-1, us-east-1"),
+            (None, &BTreeSet::new(), Some("us-west-2"), "us-west-2"),
+            (None, &BTreeSet::new(), None, ""),
+        ] {
+            assert_eq!(asked(known, of_objects, configured), expected);
+        }
+    }
+
+    #[test]
+    fn an_object_has_its_own_region_and_those_of_its_images() {
+        let key = Key { namespace: "default".to_owned(), name: "node".to_owned() };
+        let lane = |region: &str| json!({"region": region, "architecture": "x86_64", "id": "ami-00000001"});
+        let object = Object {
+            id: ObjectKey { kind: Kind::PackerBuilder, key },
+            generation: 1,
+            labels: BTreeMap::new(),
+            spec: json!({"region": "us-east-1"}),
+            status: json!({"images": [lane("eu-west-1"), lane("not a region")]}),
+        };
+        assert_eq!(list(&regions_of(&object)), "us-east-1, eu-west-1");
+    }
+}
