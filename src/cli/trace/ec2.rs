@@ -87,7 +87,7 @@ impl Ec2 {
     {
         let config = self.aws.config();
         let configured = config.region().and_then(|region| Region::parse(region.as_ref()).ok());
-        let asked = regions(near.or(self.named.as_ref()), &self.of_objects, configured);
+        let asked = regions(self.named.as_ref().or(near), &self.of_objects, configured);
         let responses = join_all(asked.iter().map(|region| call(region.clone()))).await;
         let (mut found, mut failures) = (Vec::new(), BTreeMap::<String, Vec<&Region>>::new());
         for (region, response) in asked.iter().zip(responses) {
@@ -104,7 +104,7 @@ impl Ec2 {
     }
 }
 
-/// The regions to ask: the one that is known, else those of the objects, else the one of the environment.
+/// The regions to ask: the one that is known (by the flag or the machine), else those of the objects, else the one of the environment.
 fn regions(known: Option<&Region>, of_objects: &BTreeSet<Region>, configured: Option<Region>) -> Vec<Region> {
     match known {
         Some(region) => vec![region.clone()],
