@@ -273,7 +273,8 @@ async fn of_status(args: &Args, place: &ClusterPlace) -> anyhow::Result<()> {
     let Some(run) = recorded_run(args, &status) else { bail!("{}", no_such_run(args, place)) };
     let id = &run.id;
     out::error(format_args!(
-        "the pod of build {id} was deleted with its log; the status of the builder contains this:"
+        "the pod of build {id} was deleted with its log (only that of a failed build is kept, until the next build of the \
+         builder starts); the status of the builder contains this:"
     ));
     out::lines(&recorded(run))?;
     Ok(())

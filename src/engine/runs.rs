@@ -31,7 +31,8 @@ pub trait Runs: Send + Sync {
     /// Asks a run to stop. After its cleanup it ends as `Failure::Cancelled` or `TimedOut`, or as `NotStarted` if it
     /// waited too long to start.
     fn stop<'a>(&'a self, run: &'a RunName, why: Stop) -> BoxFuture<'a, Result<(), EngineError>>;
-    /// Deletes an ended run whose result is collected.
+    /// Forgets an ended run whose result is collected. The engine deletes it, or keeps the log of a failed one for a while.
+    /// After a restart, an engine may return such a run once more.
     fn forget<'a>(&'a self, run: &'a RunName) -> BoxFuture<'a, Result<(), EngineError>>;
     /// Reads the Secret with a builder's credentials for its template repository, which must be one that its builds may
     /// use. `withheld` are the Secrets that the agent uses itself.

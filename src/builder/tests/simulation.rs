@@ -108,6 +108,8 @@ pub struct World {
     pub never_promoted: BTreeSet<ImageId>,
     /// The status was lost, and with it the records of earlier orphans.
     pub forgot: bool,
+    /// The failed run that the engine keeps for its log until the next one starts. A new agent finds it again.
+    kept: Option<Run>,
 }
 
 impl World {
@@ -128,6 +130,7 @@ impl World {
             deleted: BTreeSet::new(),
             never_promoted: BTreeSet::new(),
             forgot: false,
+            kept: None,
         }
     }
 
@@ -148,12 +151,12 @@ impl World {
         let plan = plan::plan(&observed, self.now);
         self.check_start(&observed, &plan);
         let outcome = match &plan {
-            Plan::Act { .. } if mishap == Mishap::DiesBefore => return None,
+            Plan::Act { .. } if mishap == Mishap::DiesBefore => return self.restart(),
             Plan::Act { .. } if mishap == Mishap::Refused => refused(),
             Plan::Act { step, .. } => {
                 let done = self.apply(step, blind);
                 match mishap {
-                    Mishap::DiesAfter => return None,
+                    Mishap::DiesAfter => return self.restart(),
                     Mishap::AnswerLost => refused(),
                     _ => Outcome::Did(done),
                 }
@@ -169,6 +172,12 @@ impl World {
             self.observed_version += 1;
         }
         Some(plan)
+    }
+
+    /// Starts the agent again, which knows only what the engine stores.
+    fn restart(&mut self) -> Option<Plan> {
+        self.runs.extend(self.kept.take());
+        None
     }
 
     /// Returns what `observe` would.
@@ -267,6 +276,7 @@ impl World {
                     "build {} started twice",
                     request.facts.build
                 );
+                self.kept = None;
                 self.runs.push(Run {
                     id: request.name.to_string(),
                     name: request.name.clone(),
@@ -300,6 +310,8 @@ impl World {
                 let build = forgotten.facts.build.to_string();
                 let recorded = self.status().history.iter().flatten().any(|record| record.id == build);
                 assert!(recorded, "forgot a run that status does not hold");
+                let has_log = matches!(forgotten.state, RunState::Failed(_) | RunState::Lost(_));
+                self.kept = has_log.then(|| forgotten.clone());
                 self.runs.retain(|known| known.name != *run);
             }
         }
@@ -433,6 +445,8 @@ impl World {
     /// Loses the status and everything in memory. A build of which no record is left may be started again.
     pub fn lose_status(&mut self) {
         self.versions = vec![PackerBuilderStatus::default()];
+        // Its Job is not recorded any more.
+        self.kept = None;
         self.forgot = true;
         self.observed_version = 0;
         let remembered = |build: &BuildId| {

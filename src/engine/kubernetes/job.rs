@@ -40,9 +40,10 @@ const GRACE: Duration = Duration::from_secs(600);
 const MARGIN: Duration = Duration::from_secs(300);
 /// The API server accepts a ConfigMap of 1 MiB, which includes the encoding of the files.
 const CONFIG_LIMIT: usize = 900 * 1024;
-/// How long an ended Job remains in a namespace other than its builder's, where the deletion of the builder cannot
-/// delete it. Its result is collected within minutes, unless no agent runs.
-const TTL: Duration = Duration::from_secs(7 * 24 * 3600);
+/// Seconds that an ended Job remains if the agent does not delete it: one of a failed run, which is kept for its log, and
+/// one in a namespace other than its builder's, where the deletion of the builder cannot delete it. The result of a run is
+/// collected within minutes, unless no agent runs.
+pub const TTL: i32 = 7 * 24 * 3600;
 /// Keeps Packer from using the role of its node if it has no credentials.
 const NO_NODE_ROLE: &str = "AWS_EC2_METADATA_DISABLED";
 /// Longest value of a label.
@@ -141,7 +142,7 @@ pub fn job(request: &RunRequest, setup: &Setup, owner: OwnerReference) -> Job {
         metadata,
         spec: Some(JobSpec {
             backoff_limit: Some(0),
-            ttl_seconds_after_finished: (!is_owned).then(|| i32::try_from(TTL.as_secs()).unwrap_or(i32::MAX)),
+            ttl_seconds_after_finished: (!is_owned).then_some(TTL),
             completions: Some(1),
             parallelism: Some(1),
             active_deadline_seconds: Some(seconds(deadline(request))),

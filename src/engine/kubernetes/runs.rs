@@ -33,7 +33,7 @@ use super::pod::StopNote;
 use super::secrets;
 use crate::api::{Key, Kind, ObjectKey, RunName};
 use crate::engine::objects::Objects;
-use crate::engine::{EngineError, Run, RunRequest, RunState, Runs, Stop};
+use crate::engine::{EngineError, Failure, Run, RunRequest, RunState, Runs, Stop};
 use cache::Cache;
 use client::RunClient;
 use observed::RunKey;
@@ -136,13 +136,17 @@ impl ClusterRuns {
     async fn delete_run(&self, run: &RunName) -> Result<(), EngineError> {
         let Some((key, builder)) = self.shared.cache.find(run) else { return Ok(()) };
         let client = self.client();
-        client.delete(&key).await?;
+        match self.shared.has_failure_log(&key) {
+            true => client.keep_log(&key).await?,
+            false => client.delete(&key).await?,
+        }
         let runs = self.shared.cache.runs_of(&builder, (self.shared.now)());
         if runs.iter().all(|(other, _)| *other == key) {
             let written = client.remove_finalizer(&builder).await?;
             self.shared.record_own_write(&builder, written);
         }
-        // Last, so that the run can be deleted again if one of the requests fails.
+        // Last, so that the run can be deleted again if one of the requests fails. A Job that is kept for its log is no
+        // run any more; after a restart it is one again, and this repeats.
         self.shared.cache.forget(&key);
         Ok(())
     }
@@ -156,6 +160,15 @@ impl RunsShared {
     /// Whether everything is known of a builder's runs.
     fn ready(&self, builder: &Key) -> Result<(), EngineError> {
         self.cache.ready(self.setup.namespace_of(builder), (self.now)())
+    }
+
+    /// Whether the pod of an ended run has the log of a failure, which is kept until the next run starts.
+    fn has_failure_log(&self, key: &RunKey) -> bool {
+        let has_failed = |run: Run| match run.state {
+            RunState::Failed(failure) => !matches!(failure, Failure::Cancelled | Failure::NotStarted(_)),
+            state => matches!(state, RunState::Lost(_)),
+        };
+        self.cache.has_ended_pod(key) && self.cache.run(key, (self.now)()).is_some_and(has_failed)
     }
 
     /// The builders of all live runs. Those of another owner are not among the objects, and do not count.

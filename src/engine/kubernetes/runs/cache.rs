@@ -9,7 +9,7 @@ use std::sync::{Mutex, MutexGuard};
 
 use jiff::Timestamp;
 use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
 
 use super::observed::{RunKey, facts_of, key_of, newer, run_of, trimmed_job, trimmed_pod, uid_of};
 use super::place::RunPlace;
@@ -58,7 +58,7 @@ struct CacheState {
     places: Vec<RunPlace>,
     jobs: BTreeMap<RunKey, CachedJob>,
     pods: BTreeMap<RunKey, CachedPod>,
-    /// Jobs that the agent deleted. Later events of their watch are ignored.
+    /// Jobs that the agent deleted, or that it keeps only for their log. Later events of their watch are ignored.
     forgotten: BTreeSet<RunKey>,
     /// Jobs that this agent created, and their facts. The status of their builder may not record them yet.
     made: BTreeMap<RunKey, RunFacts>,
@@ -128,7 +128,25 @@ impl Cache {
         }
     }
 
-    /// Removes a run that the agent deleted.
+    /// Whether the agent deleted the Job, or keeps it only for its log.
+    pub fn is_forgotten(&self, key: &RunKey) -> bool {
+        self.state().forgotten.contains(key)
+    }
+
+    /// Whether the containers of a run's pod have ended and the pod is not deleted. Until then, Packer may run in it.
+    pub fn has_ended_pod(&self, key: &RunKey) -> bool {
+        let has_ended = |CachedPod { pod, gone, .. }: &CachedPod| {
+            let containers = pod.status.as_ref().and_then(|status| status.container_statuses.as_deref());
+            let is_over = |container: &ContainerStatus| {
+                container.state.as_ref().is_some_and(|state| state.terminated.is_some())
+            };
+            let is_deleted = *gone || pod.metadata.deletion_timestamp.is_some();
+            !is_deleted && containers.is_some_and(|all| !all.is_empty() && all.iter().all(is_over))
+        };
+        self.state().pods.get(key).is_some_and(has_ended)
+    }
+
+    /// Removes a run that the agent deleted, or keeps only for its log.
     pub fn forget(&self, key: &RunKey) {
         let mut state = self.state();
         if state.jobs.remove(key).is_some_and(|cached| !cached.job_gone) {
@@ -290,6 +308,7 @@ impl CacheState {
         let key = run_of(&pod.metadata)?;
         let shape = Shape::of_pod(&pod);
         match self.jobs.get(&key) {
+            _ if self.forgotten.contains(&key) => return None,
             Some(cached) if !cached.shape.fits(&shape) => return None,
             // The two watches are independent: the Job may be observed a moment later.
             None if self.pods.len() >= self.jobs.len() + UNKNOWN_PODS => return None,

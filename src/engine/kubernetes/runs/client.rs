@@ -13,8 +13,8 @@ use super::observed::{RunKey, facts_of, key_of};
 use super::recorded::Recorded;
 use crate::api::{Class, GROUP, Key, Kind, PackerBuilder, VERSION};
 use crate::engine::kubernetes::error::Refusal;
-use crate::engine::kubernetes::job::builder_label;
 use crate::engine::kubernetes::job::fences::{Used, UsedKind};
+use crate::engine::kubernetes::job::{TTL, builder_label};
 use crate::engine::kubernetes::pod::StopNote;
 use crate::engine::kubernetes::{BUILDER, FINALIZER, MANAGER, RUN, STOP};
 
@@ -226,7 +226,22 @@ impl<'a> RunClient<'a> {
     pub async fn delete(&self, key: &RunKey) -> Result<(), Refusal> {
         let only_this = Preconditions { uid: Some(key.uid.clone()), resource_version: None };
         let params = DeleteParams::background().preconditions(only_this);
-        match self.jobs(&key.namespace).delete(&key.name, &params).await.map_err(Refusal::from) {
+        let deleted = self.jobs(&key.namespace).delete(&key.name, &params).await;
+        self.delete_config(key, deleted.map(drop)).await
+    }
+
+    /// Deletes only the ConfigMap of an ended run. Its Job stays for the log of its pod, for `TTL` at most.
+    pub async fn keep_log(&self, key: &RunKey) -> Result<(), Refusal> {
+        let patch =
+            Patch::Merge(json!({"metadata": {"uid": key.uid}, "spec": {"ttlSecondsAfterFinished": TTL}}));
+        let params = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
+        let kept = self.jobs(&key.namespace).patch(&key.name, &params, &patch).await;
+        self.delete_config(key, kept.map(drop)).await
+    }
+
+    /// Deletes the ConfigMap of a run after a request about its Job.
+    async fn delete_config(&self, key: &RunKey, done: Result<(), kube::Error>) -> Result<(), Refusal> {
+        match done.map_err(Refusal::from) {
             // Another Job has the name by now, and the ConfigMap belongs to that one.
             Err(refusal) if refusal.is_conflict() => return Ok(()),
             Err(refusal) if !refusal.is_not_found() => return Err(refusal),

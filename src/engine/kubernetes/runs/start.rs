@@ -117,6 +117,14 @@ impl ClusterRuns {
         let mut known = Vec::new();
         for found in client.jobs_of(builder, place).await? {
             let key = key_of(&found.metadata);
+            if self.shared.cache.is_forgotten(&key) {
+                // The log of the last failed run is not kept any longer. A Job with the same label can be that of another
+                // builder.
+                if observed::facts_of(&found).is_some_and(|(_, facts)| facts.builder == *builder) {
+                    client.delete(&key).await?;
+                }
+                continue;
+            }
             // Neither this agent created it since its start, nor does the status record it: the Job does not count.
             if !self.shared.cache.has_made(&key) && !owner.names(builder, &found) {
                 if recorded::is_left_over(&found, request, place) {

@@ -7,9 +7,9 @@ use k8s_openapi::api::core::v1::Node;
 use kube::Api;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use opsy::api::files::TemplateFile;
-use opsy::api::{Class, ImageId};
+use opsy::api::{Class, ImageId, RunName};
 use opsy::engine::{Failure, RunState, Runs, Stop};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::super::{SOON, until};
 use super::world::{World, numbered, request, with_pod};
@@ -192,21 +192,60 @@ async fn a_node_that_is_gone_loses_the_run() {
     world.runs.forget(&request.name).await.expect("it is forgotten");
 }
 
+/// Ends the pod of a run as the kubelet reports it.
+async fn end_pod(world: &World, run: &RunName, phase: &str, report: &Value) -> String {
+    let pod = world.pod(run).await.metadata.name.expect("a name");
+    let end =
+        json!({"terminated": {"exitCode": report["exit"], "reason": "Ended", "message": report.to_string()}});
+    let container = json!({"name": "packer", "state": end, "ready": false, "restartCount": 0, "image": "", "imageID": ""});
+    let ended = json!({"status": {"phase": phase, "containerStatuses": [container]}});
+    world.pods().patch_status(&pod, &PatchParams::default(), &Patch::Merge(&ended)).await.expect("it ends");
+    pod
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_log_of_a_failed_run_is_kept_until_the_next_one_starts() {
+    let mut world = World::new().await;
+    let builder = world.builder("node").await;
+    let (first, second) = (request(&builder, ""), numbered(&builder, "", 2));
+    world.start(&first).await.expect("it starts");
+    let report =
+        json!({"outcome": "Failed", "exit": 1, "started_at": 1, "ended_at": 2, "errors": ["no space"]});
+    let pod = end_pod(&world, &first.name, "Failed", &report).await;
+    // A new agent finds the run again, which changes nothing.
+    for is_restarted in [false, true] {
+        if is_restarted {
+            world.restart().await;
+        }
+        let run = world.ended(SOON, &builder).await;
+        assert!(matches!(run.state, RunState::Failed(Failure::Packer { .. })), "{run:?}");
+        world.runs.forget(&first.name).await.expect("it is forgotten");
+        assert_eq!(world.runs.of(&builder).await.expect("runs"), []);
+        assert_eq!(world.runs.live().await.expect("a count"), 0);
+        assert_eq!(world.finalizers(&builder).await, Vec::<String>::new());
+        assert_eq!(world.made().await, (1, 0), "its ConfigMap is deleted");
+        assert!(world.pods().get_opt(&pod).await.expect("a response").is_some(), "its log can be read");
+        let job = world.jobs().get(first.name.as_str()).await.expect("its Job").spec.expect("a spec");
+        assert_eq!(job.ttl_seconds_after_finished, Some(7 * 24 * 3600));
+    }
+    world.start(&second).await.expect("it starts");
+    assert_eq!(world.made().await, (1, 1));
+    assert!(world.jobs().get_opt(first.name.as_str()).await.expect("a response").is_none());
+    let run = world.run(&builder).await;
+    assert_eq!((run.name, run.state.ended()), (second.name, false));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pod_that_ended_while_nobody_looked_tells_its_result() {
     let mut world = World::new().await;
     let builder = world.builder("node").await;
     let request = request(&builder, "");
     world.start(&request).await.expect("it starts");
-    let pod = world.pod(&request.name).await.metadata.name.expect("a name");
     let report = json!({
         "outcome": "Succeeded", "exit": 0, "started_at": 1, "ended_at": 2,
         "artifacts": [{"region": "us-east-1", "image": "ami-0123456789abcdef0", "build": "a.b"}],
     });
-    let end = json!({"terminated": {"exitCode": 0, "reason": "Completed", "message": report.to_string()}});
-    let container = json!({"name": "packer", "state": end, "ready": false, "restartCount": 0, "image": "", "imageID": ""});
-    let ended = json!({"status": {"phase": "Succeeded", "containerStatuses": [container]}});
-    world.pods().patch_status(&pod, &PatchParams::default(), &Patch::Merge(&ended)).await.expect("it ends");
+    let pod = end_pod(&world, &request.name, "Succeeded", &report).await;
     world.restart().await;
     let run = world.ended(SOON, &builder).await;
     let RunState::Succeeded(artifacts) = &run.state else { panic!("{run:?}") };

@@ -9,6 +9,7 @@ use opsy::api::Key;
 use opsy::engine::{Failure, RunRequest, RunState, Runs, Stop};
 use serde_json::{Value, json};
 
+use super::super::commands::said_now;
 use super::node::{Relay, plane};
 use super::world::{World, request, with_pod};
 use crate::bed::{Account, bed, wait_for};
@@ -150,6 +151,12 @@ build {
     let RunState::Failed(Failure::Packer { exit, errors }) = &run.state else { panic!("{run:?}") };
     assert_eq!(*exit, Some(1));
     assert!(errors.iter().any(|line| line.contains("instance_typo")), "{errors:?}");
+    builds.world.runs.forget(&request.name).await.expect("it is forgotten");
+    assert_eq!(builds.world.runs.of(&builds.builder).await.expect("runs"), []);
+    let printed = said_now(&builds.world.place, &["logs", "pb/node"]);
+    assert!(printed.status.success() && printed.stdout.contains("instance_typo"), "{printed:?}");
+    let kept = builds.pod(&request).await;
+    assert!(builds.world.pods().get(&kept).await.expect("its pod").metadata.deletion_timestamp.is_none());
 }
 
 #[tokio::test(flavor = "multi_thread")]

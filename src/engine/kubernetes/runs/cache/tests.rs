@@ -167,14 +167,46 @@ fn a_run_that_looks_lost_is_confirmed_by_a_fresh_read() {
 }
 
 #[test]
+fn a_pod_has_ended_with_its_containers_and_while_it_is_not_deleted() {
+    let cache = ready();
+    cache.saw_job(job("j1", 5));
+    assert!(!cache.has_ended_pod(&key()), "there is no pod yet");
+    // The node that ran it was deleted: the phase is set, but no kubelet has reported the end.
+    let lost = json!({"phase": "Failed", "containerStatuses": running()["containerStatuses"]});
+    for (version, status, expected) in [
+        (6, json!({"phase": "Pending"}), false),
+        (7, running(), false),
+        (8, lost, false),
+        (9, failed(), true),
+    ] {
+        cache.saw_pod(pod("p1", version, "j1", status.clone()));
+        assert_eq!(cache.has_ended_pod(&key()), expected, "{status}");
+    }
+    let mut deleted = pod("p1", 10, "j1", failed());
+    deleted.metadata.deletion_timestamp = deleted.metadata.creation_timestamp.clone();
+    cache.saw_pod(deleted);
+    assert!(!cache.has_ended_pod(&key()), "it is being deleted");
+}
+
+#[test]
 fn a_forgotten_run_does_not_return_and_its_name_can_be_reused() {
     let cache = ready();
     cache.saw_job(job("j1", 5));
     cache.saw_pod(pod("p1", 9, "j1", failed()));
+    assert!(!cache.is_forgotten(&key()));
     cache.forget(&key());
     cache.saw_job(job("j1", 6));
     assert_eq!(state(&cache), None);
+    // It is kept for its log: a list that contains it changes nothing, and its pod is none of an unknown Job.
+    let [jobs, pods] = scope().try_into().expect("two places");
+    cache.begin_list(&jobs);
+    cache.saw_job(job("j1", 6));
+    cache.end_jobs(&jobs, &BTreeSet::from(["j1".to_owned()]));
+    cache.saw_pod(pod("p1", 10, "j1", failed()));
+    cache.end_pods(&pods, &BTreeSet::from(["p1".to_owned()]));
+    assert!(state(&cache).is_none() && cache.is_forgotten(&key()) && cache.state().pods.is_empty());
     cache.job_deleted(&job("j1", 7));
+    assert!(!cache.is_forgotten(&key()));
     cache.saw_pod(pod("p1", 12, "j1", failed()));
     assert_eq!(state(&cache), None);
     cache.put_made(job("j2", 8), facts());
