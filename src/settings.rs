@@ -18,7 +18,7 @@ use clap::{Args, ValueEnum};
 
 use crate::api::ids::BadId;
 use crate::api::{Owner, checks};
-pub use cluster::{ClusterFlags, EngineChoice};
+pub use cluster::{ClusterFlags, EngineChoice, PodFlags};
 pub use forge::ForgeFlags;
 pub use git::{AddressFlags, GitFlags, usual_known_hosts};
 pub use network::NetworkFlags;
@@ -27,7 +27,7 @@ pub use repository::{
     RepoSettings, SetterSettings,
 };
 pub use signing::SigningFlags;
-pub use trust::TrustFlags;
+pub use trust::{NotifyFlags, TrustFlags};
 pub use webhook::WebhookFlags;
 
 /// Output format.
@@ -44,6 +44,41 @@ pub enum Output {
 /// Flags of `opsy run`.
 #[derive(Args, Clone, Debug)]
 pub struct RunFlags {
+    #[command(flatten)]
+    pub access: AccessFlags,
+    /// Restrict the objects of a namespace to templates at these paths of the repository. In a namespace without a
+    /// rule, other than the agent's own, only objects that are declared in Git can use templates
+    #[arg(long, env = "OPSY_TEMPLATES", value_delimiter = ',', value_name = "NAMESPACE=GLOB,…")]
+    pub templates: Vec<String>,
+    #[command(flatten)]
+    pub trust: TrustFlags,
+    #[command(flatten)]
+    pub state: StateFlags,
+    #[command(flatten)]
+    pub pods: PodFlags,
+    /// Serve /healthz, /readyz and /metrics on this address, such as `[::]:8080` (IPv4 and IPv6); default: none
+    #[arg(long, env = "OPSY_LISTEN", value_name = "ADDRESS")]
+    pub listen: Option<std::net::SocketAddr>,
+    #[command(flatten)]
+    pub webhook: WebhookFlags,
+    /// Check the repository for new commits at this interval
+    #[arg(long, env = "OPSY_INTERVAL", default_value = "30s", value_parser = duration)]
+    pub interval: Duration,
+    /// Pass these additional environment variables to builds; globs are allowed. Builds on this machine always inherit
+    /// PATH, HOME, LANG, LC_*, TZ, TMPDIR, SSL_CERT_*, *_PROXY, AWS_*, PACKER_* and PKR_*
+    #[arg(long, env = "OPSY_PASS_ENV", value_delimiter = ',', value_name = "NAME,…")]
+    pub pass_env: Vec<String>,
+    /// Exit when nothing is left to do, with code 0 (in sync), 2 (stalled or failing) or 3 (waiting on purpose:
+    /// suspended, disabled, no image yet)
+    #[arg(long)]
+    pub once: bool,
+    #[command(flatten)]
+    pub output: OutputFlags,
+}
+
+/// Flags for what the agent needs access to: repository, cluster, Packer and sinks. `opsy check` takes them, too.
+#[derive(Args, Clone, Debug)]
+pub struct AccessFlags {
     /// Read manifests and templates from this repository: a URL or a local path
     #[arg(long, env = "OPSY_REPO", value_name = "URL|PATH")]
     pub repo: String,
@@ -53,12 +88,10 @@ pub struct RunFlags {
     /// Read manifests from this directory of the repository
     #[arg(long, env = "OPSY_PATH", default_value = "")]
     pub path: String,
-    /// Restrict the objects of a namespace to templates at these paths of the repository. In a namespace without a
-    /// rule, other than the agent's own, only objects that are declared in Git can use templates
-    #[arg(long, env = "OPSY_TEMPLATES", value_delimiter = ',', value_name = "NAMESPACE=GLOB,…")]
-    pub templates: Vec<String>,
     #[command(flatten)]
     pub git: GitFlags,
+    #[command(flatten)]
+    pub signing: SigningFlags,
     #[command(flatten)]
     pub forge: ForgeFlags,
     /// Set the owner of everything that this agent creates; a different agentID in opsy.yaml is then an error. Required
@@ -68,21 +101,7 @@ pub struct RunFlags {
     #[command(flatten)]
     pub network: NetworkFlags,
     #[command(flatten)]
-    pub state: StateFlags,
-    #[command(flatten)]
     pub cluster: ClusterFlags,
-    #[command(flatten)]
-    pub trust: TrustFlags,
-    #[command(flatten)]
-    pub signing: SigningFlags,
-    /// Serve /healthz, /readyz and /metrics on this address, such as `[::]:8080` (IPv4 and IPv6); default: none
-    #[arg(long, env = "OPSY_LISTEN", value_name = "ADDRESS")]
-    pub listen: Option<std::net::SocketAddr>,
-    #[command(flatten)]
-    pub webhook: WebhookFlags,
-    /// Check the repository for new commits at this interval
-    #[arg(long, env = "OPSY_INTERVAL", default_value = "30s", value_parser = duration)]
-    pub interval: Duration,
     /// Run this Packer binary: a path, or a name that is looked up in PATH
     #[arg(long, env = "OPSY_PACKER", default_value = "packer")]
     pub packer: String,
@@ -92,20 +111,19 @@ pub struct RunFlags {
     /// Read secrets of builds and notifications from `DIR/<namespace>/<secret>/<KEY>`
     #[arg(long, env = "OPSY_SECRETS", value_name = "DIR")]
     pub secrets: Option<PathBuf>,
-    /// Pass these additional environment variables to builds; globs are allowed. Builds on this machine always inherit
-    /// PATH, HOME, LANG, LC_*, TZ, TMPDIR, SSL_CERT_*, *_PROXY, AWS_*, PACKER_* and PKR_*
-    #[arg(long, env = "OPSY_PASS_ENV", value_delimiter = ',', value_name = "NAME,…")]
-    pub pass_env: Vec<String>,
+    #[command(flatten)]
+    pub notify: NotifyFlags,
     /// Use the Slack Web API at this URL, for workspaces with a separate API
     #[arg(long, env = "OPSY_SLACK_API", value_name = "URL", default_value = "https://slack.com/api/")]
     pub slack_api: String,
-    /// Exit when nothing is left to do, with code 0 (in sync), 2 (stalled or failing) or 3 (waiting on purpose:
-    /// suspended, disabled, no image yet)
-    #[arg(long)]
-    pub once: bool,
+}
+
+/// The flag for the output format.
+#[derive(Args, Clone, Copy, Debug)]
+pub struct OutputFlags {
     /// Output format
-    #[arg(long, env = "OPSY_OUTPUT", value_enum, default_value = "auto")]
-    pub output: Output,
+    #[arg(long = "output", env = "OPSY_OUTPUT", value_enum, default_value = "auto")]
+    pub format: Output,
 }
 
 /// The flag that selects the state directory.

@@ -12,22 +12,22 @@ use crate::forge::{self, Client, Flags, ForgeError, Kind, Token};
 use crate::git::address::Address;
 use crate::git::auth::Credentials;
 use crate::publish::Connect;
-use crate::settings::{self, RunFlags};
+use crate::settings::{self, AccessFlags};
 
 /// The variables for the token that only Opsy reads.
 const OWN: [&str; 2] = ["OPSY_FORGE_TOKEN", "OPSY_FORGE_TOKEN_FILE"];
 
 /// Returns how to connect. What is missing is an error of each use, because most agents open no pull requests.
 pub fn connect(
-    run: &RunFlags,
+    access: &AccessFlags,
     address: &Address,
     network: &Network,
     credentials: Option<Credentials>,
 ) -> Connect {
-    let flags = flags(run);
+    let flags = flags(access);
     let (address, network) = (address.as_str().to_owned(), network.clone());
     let mut variables = settings::environment();
-    if let Some(file) = &run.forge.forge_token_file {
+    if let Some(file) = &access.forge.forge_token_file {
         variables.insert(OWN[1].to_owned(), file.display().to_string());
     }
     let variables = Arc::new(variables);
@@ -45,7 +45,7 @@ pub fn connect(
     })
 }
 
-fn flags(flags: &RunFlags) -> Result<Flags, String> {
+fn flags(flags: &AccessFlags) -> Result<Flags, String> {
     let kind = flags.forge.forge.as_deref().map(str::parse::<Kind>).transpose();
     Ok(Flags {
         kind: kind.map_err(|why| format!("--forge: {why}"))?,

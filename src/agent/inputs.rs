@@ -29,8 +29,8 @@ impl Inputs {
             secrets.every_build.entry(name.to_owned()).or_insert(value);
         }
         let aws_profile = settings::aws_profile().map_err(anyhow::Error::msg)?;
-        let repository = sources::rules(&flags.git.addresses)?.parse(&flags.repo)?;
-        let (signers, signing_key) = signing::read(&flags.signing)?;
+        let repository = sources::rules(&flags.access.git.addresses)?.parse(&flags.access.repo)?;
+        let (signers, signing_key) = signing::read(&flags.access.signing)?;
         Ok(Self { flags, network, secrets, aws_profile, repository, signers, signing_key })
     }
 }

@@ -20,7 +20,7 @@ use crate::engine::kubernetes::runs::ClusterRuns;
 use crate::engine::kubernetes::{Cluster, OWNER, account};
 use crate::engine::objects::Objects;
 use crate::engine::standalone::{clone_dir, lock};
-use crate::settings::{ClusterFlags, RunFlags};
+use crate::settings::{AccessFlags, RunFlags};
 use crate::task;
 
 /// Waits for the Lease, as long as it takes. The watches are started only then.
@@ -31,10 +31,11 @@ pub async fn start(inputs: &Inputs, endpoints: &Endpoints) -> anyhow::Result<Eng
     let Inputs { flags, network, .. } = inputs;
     let state = flags.state.dir()?;
     let lock = lock::take(&state, lock::EngineKind::Kubernetes)?;
-    let (kubeconfig, namespaces) = (flags.cluster.kubeconfig.as_deref(), &flags.cluster.namespaces);
+    let (kubeconfig, namespaces) =
+        (flags.access.cluster.kubeconfig.as_deref(), &flags.access.cluster.namespaces);
     let cluster = Cluster::connect(kubeconfig, namespaces, network).await?;
-    let owner = owner(flags, &cluster).await?;
-    let setup = setup(&flags.cluster, network, &cluster).await?;
+    let owner = owner(&flags.access, &cluster).await?;
+    let setup = setup(flags, network, &cluster).await?;
     let terms = terms(inputs, endpoints);
     let tenure = terms.tenure.clone();
     let Held { lost, release, mut notes, pushes } = hold_lease(&cluster, terms, endpoints).await;
@@ -43,8 +44,8 @@ pub async fn start(inputs: &Inputs, endpoints: &Endpoints) -> anyhow::Result<Eng
     let (objects, queues) = Objects::new();
     let nodes = ClusterNodes::new(
         &cluster,
-        flags.cluster.node_name.clone(),
-        flags.cluster.builds_namespace.as_deref(),
+        flags.pods.node_name.clone(),
+        flags.access.cluster.builds_namespace.as_deref(),
     );
     let home = ClusterHome::start(cluster.clone(), objects.clone(), tenure);
     let runs = ClusterRuns::start(cluster, objects.clone(), setup, now);
@@ -73,12 +74,12 @@ pub async fn start(inputs: &Inputs, endpoints: &Endpoints) -> anyhow::Result<Eng
 
 fn terms(inputs: &Inputs, endpoints: &Endpoints) -> Terms {
     let Inputs { flags, repository, .. } = inputs;
-    let identity = flags.cluster.identity.clone().unwrap_or_else(lease::identity);
+    let identity = flags.pods.identity.clone().unwrap_or_else(lease::identity);
     Terms {
-        tenure: Tenure { lease: flags.cluster.lease_name.clone(), identity },
-        repository: notes::repository(&repository.identity(), &flags.path),
+        tenure: Tenure { lease: flags.access.cluster.lease_name.clone(), identity },
+        repository: notes::repository(&repository.identity(), &flags.access.path),
         blocked: endpoints.health.blocked.clone(),
-        duration: flags.cluster.lease_duration,
+        duration: flags.pods.lease_duration,
         now,
     }
 }
@@ -96,7 +97,7 @@ async fn hold_lease(cluster: &Cluster, terms: Terms, endpoints: &Endpoints) -> H
 }
 
 /// The owner of objects and images, unless `opsy.yaml` names another.
-async fn owner(flags: &RunFlags, cluster: &Cluster) -> anyhow::Result<Owner> {
+async fn owner(flags: &AccessFlags, cluster: &Cluster) -> anyhow::Result<Owner> {
     if let Some(id) = &flags.agent_id {
         return Ok(id.clone());
     }
@@ -107,9 +108,13 @@ async fn owner(flags: &RunFlags, cluster: &Cluster) -> anyhow::Result<Owner> {
 }
 
 /// How builds run, and which ServiceAccount and Secrets are the agent's own.
-async fn setup(flags: &ClusterFlags, network: &Network, cluster: &Cluster) -> anyhow::Result<Setup> {
+async fn setup(
+    RunFlags { access, pods, .. }: &RunFlags,
+    network: &Network,
+    cluster: &Cluster,
+) -> anyhow::Result<Setup> {
     let own = |name: &String| Key { namespace: cluster.namespace.clone(), name: name.clone() };
-    let account = match &flags.service_account {
+    let account = match &pods.service_account {
         Some(name) => Some(own(name)),
         None => {
             account::own(cluster).await.context("the ServiceAccount of the agent cannot be determined")?
@@ -123,9 +128,12 @@ async fn setup(flags: &ClusterFlags, network: &Network, cluster: &Cluster) -> an
     }
     Ok(Setup {
         network: PodNetwork::new(network),
-        images: RunImages { runner: flags.runner_image.clone(), packer: flags.packer_image.clone() },
-        pull_secrets: flags.image_pull_secrets.clone(),
-        namespace: flags.builds_namespace.clone(),
-        own: Own { account, secrets: flags.own_secrets.iter().map(own).collect() },
+        images: RunImages {
+            runner: access.cluster.runner_image.clone(),
+            packer: access.cluster.packer_image.clone(),
+        },
+        pull_secrets: pods.image_pull_secrets.clone(),
+        namespace: access.cluster.builds_namespace.clone(),
+        own: Own { account, secrets: pods.own_secrets.iter().map(own).collect() },
     })
 }

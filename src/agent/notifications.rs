@@ -16,7 +16,7 @@ use crate::notifications::{Notifications, Parts, sinks};
 use crate::notify::Means;
 use crate::notify::fences::Fences;
 use crate::notify::sinks::http::{Address, Http};
-use crate::settings::{RunFlags, TrustFlags};
+use crate::settings::{AccessFlags, NotifyFlags};
 use crate::sync::Synced;
 
 /// The parts of the agent that notifications use.
@@ -34,10 +34,10 @@ pub struct Uses<'a> {
 /// `--slack-api` is not an address.
 pub fn start(inputs: &Inputs, uses: Uses<'_>) -> anyhow::Result<Arc<Notifications>> {
     let Uses { engine, aws, git, templates, synced } = uses;
-    let means = means(&inputs.flags, &inputs.network, aws)?;
+    let means = means(&inputs.flags.access, &inputs.network, aws)?;
     Ok(Notifications::start(Parts {
         open: sinks::opener(engine.home.clone(), means),
-        fences: fences(&inputs.flags.trust, engine.namespace.clone()),
+        fences: fences(&inputs.flags.access.notify, engine.namespace.clone()),
         objects: engine.objects.clone(),
         git,
         templates,
@@ -50,7 +50,7 @@ pub fn start(inputs: &Inputs, uses: Uses<'_>) -> anyhow::Result<Arc<Notification
 ///
 /// # Errors
 /// `--slack-api` is not an address.
-pub(super) fn means(flags: &RunFlags, network: &Network, aws: &Aws) -> anyhow::Result<Means> {
+pub(super) fn means(flags: &AccessFlags, network: &Network, aws: &Aws) -> anyhow::Result<Means> {
     let slack_api = &flags.slack_api;
     let slack = Address::parse(slack_api).map_err(|why| anyhow::anyhow!("--slack-api {slack_api}: {why}"))?;
     // Without certificates everything else works: only destinations that need them report it.
@@ -60,10 +60,10 @@ pub(super) fn means(flags: &RunFlags, network: &Network, aws: &Aws) -> anyhow::R
 }
 
 /// What each namespace may use. `own` is the agent's own namespace, if it has one.
-pub(super) fn fences(trust: &TrustFlags, own: Option<String>) -> Fences {
+pub(super) fn fences(flags: &NotifyFlags, own: Option<String>) -> Fences {
     Fences {
-        topics: Fence::new("--notify-topics", own.clone(), trust.notify_topics.clone()),
-        recipients: Fence::new("--notify-recipients", own.clone(), trust.notify_recipients.clone()),
+        topics: Fence::new("--notify-topics", own.clone(), flags.notify_topics.clone()),
+        recipients: Fence::new("--notify-recipients", own.clone(), flags.notify_recipients.clone()),
         own: own.unwrap_or_else(|| "default".to_owned()),
     }
 }

@@ -18,7 +18,7 @@ use crate::engine::standalone::runs::{Packer, Processes};
 use crate::engine::standalone::secrets::Secrets;
 use crate::engine::standalone::{clone_dir, lock, logs_dir, owner_file, requests, runs_dir};
 use crate::git::address::Address;
-use crate::settings::{EnvSecrets, RunFlags};
+use crate::settings::{AccessFlags, EnvSecrets, RunFlags};
 
 /// Locks the state directory, reads it, and attaches to builds that still run.
 ///
@@ -29,7 +29,7 @@ pub fn start(inputs: &Inputs) -> anyhow::Result<Engine> {
     let state = flags.state.dir()?;
     let lock = lock::take(&state, lock::EngineKind::Standalone)?;
     let (objects, queues) = Objects::new();
-    let secrets = secrets(flags, &inputs.secrets);
+    let secrets = secrets(&flags.access, &inputs.secrets);
     let home = StateHome::open(&state, objects.clone(), secrets.clone(), now)
         .context("the state directory cannot be read")?;
     let home = Arc::new(home);
@@ -52,7 +52,7 @@ pub fn start(inputs: &Inputs) -> anyhow::Result<Engine> {
         home,
         runs: Arc::new(runs),
         nodes: None,
-        owner: flags.agent_id.clone().unwrap_or_else(|| owner(repository, &flags.path)),
+        owner: flags.access.agent_id.clone().unwrap_or_else(|| owner(repository, &flags.access.path)),
         namespace: None,
         recorded_owner: recorded_owner(&state)?,
         clone: clone_dir(&state),
@@ -63,7 +63,7 @@ pub fn start(inputs: &Inputs) -> anyhow::Result<Engine> {
 }
 
 /// Where secrets are read on this machine.
-pub(super) fn secrets(flags: &RunFlags, variables: &EnvSecrets) -> Secrets {
+pub(super) fn secrets(flags: &AccessFlags, variables: &EnvSecrets) -> Secrets {
     Secrets {
         folder: flags.secrets.clone(),
         environment: variables.builds.clone(),
@@ -93,9 +93,9 @@ fn processes(
     objects: &Arc<Objects>,
     state: &Path,
 ) -> anyhow::Result<Processes> {
-    let plugins = plugins(flags)?;
+    let plugins = plugins(&flags.access)?;
     let packer = Packer {
-        program: packer(&flags.packer)?,
+        program: packer(&flags.access.packer)?,
         plugins: plugins.map(|path| path.to_string_lossy().into_owned()),
         inherits: Inherited::with(&flags.pass_env).map_err(|why| anyhow::anyhow!("--pass-env: {why}"))?,
     };
@@ -108,7 +108,7 @@ fn processes(
 }
 
 /// The directory of plugins that all builds share, if there is one.
-pub(super) fn plugins(flags: &RunFlags) -> anyhow::Result<Option<PathBuf>> {
+pub(super) fn plugins(flags: &AccessFlags) -> anyhow::Result<Option<PathBuf>> {
     let plugins = flags.packer_plugins.as_ref().map(std::path::absolute).transpose()?;
     if let Some(dir) = plugins.as_ref().filter(|dir| !dir.is_dir()) {
         anyhow::bail!(

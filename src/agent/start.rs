@@ -106,7 +106,7 @@ impl Core {
     fn publisher(&self, stop: CancellationToken) -> Publisher {
         let (engine, git, sync) = (&self.engine, self.git.clone(), self.outputs.state.clone());
         let connect = forge::connect(
-            &self.inputs.flags,
+            &self.inputs.flags.access,
             &self.inputs.repository,
             &self.inputs.network,
             git.options().credentials.clone(),
@@ -167,7 +167,7 @@ impl Core {
 }
 
 async fn start_engine(inputs: &Inputs, endpoints: &Endpoints) -> anyhow::Result<Engine> {
-    if inputs.flags.cluster.is_kubernetes() {
+    if inputs.flags.access.cluster.is_kubernetes() {
         kubernetes::start(inputs, endpoints).await
     } else {
         standalone::start(inputs)
@@ -176,7 +176,7 @@ async fn start_engine(inputs: &Inputs, endpoints: &Endpoints) -> anyhow::Result<
 
 /// Opens the clone of the agent's own repository.
 fn open_clone(inputs: &Inputs, engine: &Engine, tokens: &Tokens, http: Http) -> Result<Handle, GitError> {
-    let credentials = sources::credentials(&inputs.flags.git, &inputs.secrets, tokens)?;
+    let credentials = sources::credentials(&inputs.flags.access.git, &inputs.secrets, tokens)?;
     if credentials.login.is_some() && inputs.repository.is_plain_http() {
         tracing::warn!(
             "credentials are sent to the repository over plain HTTP, where others can read them: use https://"
@@ -184,8 +184,8 @@ fn open_clone(inputs: &Inputs, engine: &Engine, tokens: &Tokens, http: Http) -> 
     }
     Handle::start(Options {
         address: inputs.repository.clone(),
-        branch: inputs.flags.branch.clone(),
-        path: inputs.flags.path.clone(),
+        branch: inputs.flags.access.branch.clone(),
+        path: inputs.flags.access.path.clone(),
         folder: engine.clone.clone(),
         credentials: Some(credentials),
         http,

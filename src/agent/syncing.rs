@@ -28,8 +28,11 @@ pub async fn make(
     git: Handle,
     health: &Arc<Health>,
 ) -> anyhow::Result<(Sync, Outputs, Loader)> {
-    let identity =
-        Identity::new(inputs.flags.agent_id.clone(), engine.owner.clone(), engine.recorded_owner.clone());
+    let identity = Identity::new(
+        inputs.flags.access.agent_id.clone(),
+        engine.owner.clone(),
+        engine.recorded_owner.clone(),
+    );
     let identity = Arc::new(identity);
     let confirmed = identity.clone();
     let reader = Reader::new(spec_problems).with_guard(move |settings| confirmed.refusal(settings));

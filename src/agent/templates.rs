@@ -36,11 +36,11 @@ pub fn make(
     let signers = inputs.signers.clone().map(|signers| Signers { own: None, ..signers });
     Ok(Sources::new(SourceOptions {
         folder: engine.clone.with_file_name("sources"),
-        rules: sources::rules(&flags.git.addresses)?,
+        rules: sources::rules(&flags.access.git.addresses)?,
         http,
         interval: flags.interval,
         login: login(tokens, engine, synced),
-        hosts: sources::hosts(&flags.git.addresses),
+        hosts: sources::hosts(&flags.access.git.addresses),
         signers,
         now,
         wake: Arc::new(move |key| wakeable.wake(&builder(key))),

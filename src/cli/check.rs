@@ -6,19 +6,27 @@ use super::target;
 use crate::agent::check::check;
 use crate::agent::check::report::{Check, Group, Outcome, Report};
 use crate::git;
-use crate::settings::{Output, RunFlags};
+use crate::settings::{AccessFlags, Output, OutputFlags};
 use crate::telemetry::out;
 
+#[derive(clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    access: AccessFlags,
+    #[command(flatten)]
+    output: OutputFlags,
+}
+
 /// Prints the report. The exit code is 1 if a check failed or could not be determined.
-pub fn run(flags: &RunFlags) -> anyhow::Result<ExitCode> {
-    let network = flags.network.read().map_err(anyhow::Error::msg)?;
+pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    let network = args.access.network.read().map_err(anyhow::Error::msg)?;
     if let Some(authorities) = &network.authorities {
         // SAFETY: the command has started no thread yet.
         unsafe { git::trust(authorities)? };
     }
     target::wait(async {
-        let report = check(flags, &network).await;
-        if flags.output == Output::Json {
+        let report = check(&args.access, &network).await;
+        if args.output.format == Output::Json {
             out::document(&serde_json::to_string_pretty(&report)?)?;
         } else {
             out::lines(&text(&report))?;

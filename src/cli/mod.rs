@@ -61,8 +61,8 @@ struct Cli {
 enum Command {
     /// Run the agent: build images, roll them out, commit status
     Run(Box<settings::RunFlags>),
-    /// Check access and rights with the flags of `opsy run`, without changing anything
-    Check(Box<settings::RunFlags>),
+    /// Check access and rights as `opsy run` needs them, without changing anything
+    Check(Box<check::Args>),
     /// Check manifests without access to AWS or a cluster
     Validate(validate::Args),
     /// Show what a change to the repository would build, roll out and remove, without doing it
@@ -133,7 +133,7 @@ pub fn main() -> anyhow::Result<ExitCode> {
     };
     match cli.command {
         Command::Run(flags) => run::run(*flags),
-        Command::Check(flags) => check::run(&flags),
+        Command::Check(args) => check::run(&args),
         Command::Validate(args) => validate::run(&args),
         Command::Plan(args) => plan::run(&args),
         Command::Status(args) => status::run(&args),

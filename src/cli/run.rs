@@ -19,13 +19,13 @@ const WORKERS: usize = 4;
 /// Runs the agent until it is done or receives a signal.
 pub fn run(flags: RunFlags) -> anyhow::Result<ExitCode> {
     memory::share();
-    let people = match flags.output {
+    let people = match flags.output.format {
         Output::Auto => std::io::stdout().is_terminal(),
         Output::Text => true,
         Output::Json => false,
     };
     telemetry::start(people);
-    let network = flags.network.read().map_err(anyhow::Error::msg)?;
+    let network = flags.access.network.read().map_err(anyhow::Error::msg)?;
     if let Some(proxy) = network.proxies.https().or(network.proxies.http()) {
         tracing::info!(%proxy, no_proxy = network.proxies.no_proxy(), "requests go through a proxy");
     }

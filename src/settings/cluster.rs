@@ -26,7 +26,7 @@ pub enum EngineChoice {
     Kubernetes,
 }
 
-/// Flags of `opsy run` for the cluster.
+/// Flags for the access to the cluster.
 #[derive(Args, Clone, Debug)]
 pub struct ClusterFlags {
     /// Select where objects are stored and builds run
@@ -45,21 +45,26 @@ pub struct ClusterFlags {
     /// Use this Packer image for builders that do not name one
     #[arg(long, env = "OPSY_PACKER_IMAGE", value_name = "IMAGE", default_value = PACKER_IMAGE)]
     pub packer_image: String,
-    /// Pull the images of build pods with these Secrets in the namespace of the pods
-    #[arg(long, env = "OPSY_IMAGE_PULL_SECRETS", value_delimiter = ',', value_parser = object_name, value_name = "NAME,…")]
-    pub image_pull_secrets: Vec<String>,
     /// Run builds in this namespace; default: the namespace of each builder
     #[arg(long, env = "OPSY_BUILDS_NAMESPACE", value_parser = namespace, value_name = "NAME")]
     pub builds_namespace: Option<String>,
+    /// Use the Lease with this name; agents of different repositories in one namespace need different Leases
+    #[arg(long, env = "OPSY_LEASE_NAME", value_name = "NAME", default_value = DEFAULT_LEASE, value_parser = object_name)]
+    pub lease_name: String,
+}
+
+/// Flags for the pods of the agent and of its builds.
+#[derive(Args, Clone, Debug)]
+pub struct PodFlags {
+    /// Pull the images of build pods with these Secrets in the namespace of the pods
+    #[arg(long, env = "OPSY_IMAGE_PULL_SECRETS", value_delimiter = ',', value_parser = object_name, value_name = "NAME,…")]
+    pub image_pull_secrets: Vec<String>,
     /// Refuse to run builds under this ServiceAccount, which is the agent's own; default: ask the cluster for it
     #[arg(long, env = "OPSY_SERVICE_ACCOUNT", value_parser = object_name, value_name = "NAME")]
     pub service_account: Option<String>,
     /// Never give builds these Secrets in the agent's namespace, which hold credentials of the agent
     #[arg(long, env = "OPSY_OWN_SECRETS", value_delimiter = ',', value_parser = object_name, value_name = "NAME,…")]
     pub own_secrets: Vec<String>,
-    /// Use the Lease with this name; agents of different repositories in one namespace need different Leases
-    #[arg(long, env = "OPSY_LEASE_NAME", value_name = "NAME", default_value = DEFAULT_LEASE, value_parser = object_name)]
-    pub lease_name: String,
     /// Record this name as the holder of the Lease; default: the host name and a random suffix
     #[arg(long, env = "OPSY_IDENTITY", value_name = "NAME")]
     pub identity: Option<String>,

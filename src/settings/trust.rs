@@ -11,6 +11,15 @@ pub struct TrustFlags {
     /// cluster for the namespace of the agent, none for other namespaces
     #[arg(long, env = "OPSY_CLUSTERS", value_delimiter = ',', value_name = "NAMESPACE=GLOB,…")]
     pub clusters: Vec<Rule>,
+    /// Allow refreshers of a namespace to ask matching hosts in health checks of rollouts. Default: any host for the
+    /// namespace of the agent, none for other namespaces
+    #[arg(long, env = "OPSY_CHECK_HOSTS", value_delimiter = ',', value_name = "NAMESPACE=GLOB,…")]
+    pub check_hosts: Vec<Rule>,
+}
+
+/// Restrictions per namespace on notifications.
+#[derive(Args, Clone, Debug, Default)]
+pub struct NotifyFlags {
     /// Allow objects of a namespace to notify matching SNS topics (ARNs) with the AWS credentials of the agent.
     /// Default: any topic for the namespace of the agent, none for other namespaces
     #[arg(long, env = "OPSY_NOTIFY_TOPICS", value_delimiter = ',', value_name = "NAMESPACE=GLOB,…")]
@@ -19,8 +28,4 @@ pub struct TrustFlags {
     /// of the agent, none for other namespaces
     #[arg(long, env = "OPSY_NOTIFY_RECIPIENTS", value_delimiter = ',', value_name = "NAMESPACE=GLOB,…")]
     pub notify_recipients: Vec<Rule>,
-    /// Allow refreshers of a namespace to ask matching hosts in health checks of rollouts. Default: any host for the
-    /// namespace of the agent, none for other namespaces
-    #[arg(long, env = "OPSY_CHECK_HOSTS", value_delimiter = ',', value_name = "NAMESPACE=GLOB,…")]
-    pub check_hosts: Vec<Rule>,
 }

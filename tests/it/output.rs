@@ -204,6 +204,7 @@ const LINES: &[&str] = &[
     "history pb/none",
     "tree",
     "tree ar/demo",
+    "check --repo images --interval 1m",
     "trace ami-00000000000000002",
     "trace ami-00000000000000001",
     "trace ami-00000000000000001 -o json",

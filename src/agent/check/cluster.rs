@@ -17,7 +17,7 @@ use crate::api::{INSTALL_DEFINITIONS, Key, Kind, schema};
 use crate::engine::kubernetes::Cluster;
 use crate::engine::kubernetes::access::published;
 use crate::manifest::ObjectSet;
-use crate::settings::RunFlags;
+use crate::settings::AccessFlags;
 
 const GROUP: Group = Group::Cluster;
 /// Access reviews at the same time.
@@ -30,7 +30,7 @@ const ACCESS: &str = "access";
 const REMEDY: &str = "Check --kubeconfig or KUBECONFIG, the network, and that the credentials are valid.";
 
 /// Makes the checks, and returns the connection if there is one.
-pub async fn check(flags: &RunFlags, network: &Network, set: &ObjectSet) -> (Checks, Option<Cluster>) {
+pub async fn check(flags: &AccessFlags, network: &Network, set: &ObjectSet) -> (Checks, Option<Cluster>) {
     let kubeconfig = flags.cluster.kubeconfig.as_deref();
     match Cluster::connect(kubeconfig, &flags.cluster.namespaces, network).await {
         Ok(cluster) => (check_access(flags, &cluster, set).await, Some(cluster)),
@@ -39,7 +39,7 @@ pub async fn check(flags: &RunFlags, network: &Network, set: &ObjectSet) -> (Che
 }
 
 /// Makes the checks with this connection.
-pub async fn check_access(flags: &RunFlags, cluster: &Cluster, set: &ObjectSet) -> Checks {
+pub async fn check_access(flags: &AccessFlags, cluster: &Cluster, set: &ObjectSet) -> Checks {
     let version = match cluster.version().await {
         Ok(version) => version,
         Err(refusal) => return vec![GROUP.failed(ACCESS, refusal.to_string(), REMEDY)],
@@ -80,7 +80,7 @@ fn definition(kind: Kind, ours: &Value, installed: Option<&Value>) -> Check {
     }
 }
 
-fn needs<'a>(flags: &'a RunFlags, cluster: &'a Cluster, set: &ObjectSet) -> Needs<'a> {
+fn needs<'a>(flags: &'a AccessFlags, cluster: &'a Cluster, set: &ObjectSet) -> Needs<'a> {
     let builds_namespace = flags.cluster.builds_namespace.as_deref();
     let (mut secrets, mut build_secrets) = (set.settings.notifier_secrets(), BTreeSet::new());
     for (document, object) in declared(set) {

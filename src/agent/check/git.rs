@@ -14,7 +14,7 @@ use crate::git::github_app::Tokens;
 use crate::git::signatures::{Signers, SigningKey};
 use crate::git::{GitError, Handle, History, Http, Options};
 use crate::manifest::{ObjectSet, Reader, Severity};
-use crate::settings::{EnvSecrets, PublishMode, RunFlags, SigningFlags};
+use crate::settings::{AccessFlags, EnvSecrets, PublishMode, SigningFlags};
 use crate::sync::{Sync, Synced};
 
 const GROUP: Group = Group::Git;
@@ -24,7 +24,7 @@ const SHOWN: usize = 12;
 const UNUSED_BRANCH: &str = "opsy/check";
 
 /// Makes the checks, and returns the objects if the branch can be read.
-pub async fn check(flags: &RunFlags, secrets: &EnvSecrets, network: &Network) -> (Checks, Option<Set>) {
+pub async fn check(flags: &AccessFlags, secrets: &EnvSecrets, network: &Network) -> (Checks, Option<Set>) {
     let (mut checks, keys) = check_signing(&flags.signing);
     let opened = match open(flags, secrets, network) {
         Ok(opened) => opened,
@@ -72,7 +72,7 @@ struct Opened {
     http: Http,
 }
 
-fn open(flags: &RunFlags, secrets: &EnvSecrets, network: &Network) -> anyhow::Result<Opened> {
+fn open(flags: &AccessFlags, secrets: &EnvSecrets, network: &Network) -> anyhow::Result<Opened> {
     let address = sources::rules(&flags.git.addresses)?.parse(&flags.repo)?;
     let credentials = sources::credentials(&flags.git, secrets, &Tokens::new(network, now)?)?;
     Ok(Opened { address, credentials, http: Http::new(network) })
@@ -81,7 +81,7 @@ fn open(flags: &RunFlags, secrets: &EnvSecrets, network: &Network) -> anyhow::Re
 type Keys = (Option<Signers>, Option<SigningKey>);
 
 impl Opened {
-    fn options(&self, flags: &RunFlags, (signers, signing_key): Keys, folder: &Path) -> Options {
+    fn options(&self, flags: &AccessFlags, (signers, signing_key): Keys, folder: &Path) -> Options {
         Options {
             address: self.address.clone(),
             branch: flags.branch.clone(),
@@ -172,7 +172,7 @@ fn is_by_pull_request(set: Option<&ObjectSet>) -> bool {
 }
 
 /// Whether the API lists pull requests with the token of the agent. Opening one shows that it may.
-async fn pull_requests(flags: &RunFlags, opened: &Opened, network: &Network) -> Check {
+async fn pull_requests(flags: &AccessFlags, opened: &Opened, network: &Network) -> Check {
     const NAME: &str = "pull requests";
     const REMEDY: &str = "Correct --forge, --forge-api, --forge-repository or the token (--forge-token-file), or set \
                           publish.mode: Commit in opsy.yaml.";

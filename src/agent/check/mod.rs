@@ -24,11 +24,11 @@ use super::standalone;
 use crate::api::network::Network;
 use crate::engine::SecretReader;
 use crate::manifest::ObjectSet;
-use crate::settings::{EnvSecrets, RunFlags};
+use crate::settings::{AccessFlags, EnvSecrets};
 use report::{Check, Group, Report};
 
 /// Makes all checks. One that fails does not end the others.
-pub async fn check(flags: &RunFlags, network: &Network) -> Report {
+pub async fn check(flags: &AccessFlags, network: &Network) -> Report {
     let variables = EnvSecrets::read();
     let (mut checks, set) = git::check(flags, &variables, network).await;
     // What the manifests declare is unknown if they cannot be read. Everything else is checked all the same.

@@ -17,13 +17,13 @@ use crate::notify::Open;
 use crate::notify::destination::Destination;
 use crate::notify::fences::{Addressed, Fences};
 use crate::notify::sinks::{SinkError, Trouble};
-use crate::settings::RunFlags;
+use crate::settings::AccessFlags;
 
 const GROUP: Group = Group::Notifications;
 
 /// Makes the checks. `own` is the agent's own namespace, if it has one.
 pub async fn check(
-    flags: &RunFlags,
+    flags: &AccessFlags,
     network: &Network,
     set: &ObjectSet,
     (secrets, aws): (Arc<dyn SecretReader>, Aws),
@@ -34,7 +34,7 @@ pub async fn check(
         Err(error) => return vec![GROUP.failed("sinks", error.to_string(), "Correct --slack-api.")],
     };
     let open = sinks::opener(secrets, means);
-    let (named, mut checks) = destinations(set, &fences(&flags.trust, own));
+    let (named, mut checks) = destinations(set, &fences(&flags.notify, own));
     if named.is_empty() && checks.is_empty() {
         return vec![GROUP.skipped("sinks", "opsy.yaml and the manifests name none")];
     }

@@ -4,18 +4,18 @@ use super::super::standalone;
 use super::Checks;
 use super::report::{Check, Group};
 use crate::engine::standalone::packer;
-use crate::settings::RunFlags;
+use crate::settings::AccessFlags;
 
 const GROUP: Group = Group::Packer;
 
-pub async fn check(flags: &RunFlags) -> Checks {
+pub async fn check(flags: &AccessFlags) -> Checks {
     if flags.cluster.is_kubernetes() {
         return images(flags);
     }
     vec![program(flags).await, plugins(flags)]
 }
 
-async fn program(flags: &RunFlags) -> Check {
+async fn program(flags: &AccessFlags) -> Check {
     const NAME: &str = "packer";
     const REMEDY: &str = "Install Packer, or name the binary with --packer.";
     match standalone::packer(&flags.packer) {
@@ -27,7 +27,7 @@ async fn program(flags: &RunFlags) -> Check {
     }
 }
 
-fn plugins(flags: &RunFlags) -> Check {
+fn plugins(flags: &AccessFlags) -> Check {
     const NAME: &str = "plugins";
     match standalone::plugins(flags) {
         Ok(Some(dir)) if std::fs::read_dir(&dir).is_err() => GROUP.failed(
@@ -43,7 +43,7 @@ fn plugins(flags: &RunFlags) -> Check {
     }
 }
 
-fn images(flags: &RunFlags) -> Checks {
+fn images(flags: &AccessFlags) -> Checks {
     const REMEDY: &str = "Set --runner-image to an image that contains /opsy-runner: the image of the agent.";
     let runner = match flags.cluster.runner_image.as_str() {
         "" => GROUP.failed("runner image", "--runner-image is not set, so no build can start", REMEDY),

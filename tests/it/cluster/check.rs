@@ -8,7 +8,7 @@ use opsy::agent::check::cluster::check_access;
 use opsy::agent::check::report::Outcome;
 use opsy::api::schema;
 use opsy::manifest::ObjectSet;
-use opsy::settings::RunFlags;
+use opsy::settings::AccessFlags;
 use serde_json::json;
 
 use super::replicas::{Replicas, blocking};
@@ -22,7 +22,7 @@ const BUILDER: &str = "apiVersion: ami.opsy.dev/v1alpha1\nkind: PackerBuilder\nm
 #[derive(Parser)]
 struct Flags {
     #[command(flatten)]
-    run: RunFlags,
+    access: AccessFlags,
 }
 
 impl Replicas {
@@ -87,7 +87,7 @@ async fn the_rules_of_the_chart_are_enough_and_a_missing_one_is_named() {
 #[tokio::test(flavor = "multi_thread")]
 async fn only_access_reviews_are_written() {
     let place = Place::new().await;
-    let flags = Flags::parse_from(["opsy", "--repo", "https://git.test/fleet", "--agent-id", "test"]).run;
+    let flags = Flags::parse_from(["opsy", "--repo", "https://git.test/fleet", "--agent-id", "test"]).access;
     let (cluster, requests) = place.cluster(place.scope()).await;
     let checks = check_access(&flags, &cluster, &ObjectSet::default()).await;
     assert!(
@@ -109,7 +109,7 @@ async fn definitions_of_another_version_and_missing_ones_are_named() {
     schema["properties"].as_object_mut().expect("fields").remove("suspend");
     plane.install(&old).await;
     let place = Place::on(plane).await;
-    let flags = Flags::parse_from(["opsy", "--repo", "https://git.test/fleet", "--agent-id", "test"]).run;
+    let flags = Flags::parse_from(["opsy", "--repo", "https://git.test/fleet", "--agent-id", "test"]).access;
     let (cluster, _) = place.cluster(place.scope()).await;
     let found = async |kind: &str, expected: &'static str| {
         let limit = super::SOON;
