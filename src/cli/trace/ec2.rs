@@ -87,7 +87,7 @@ impl Ec2 {
     {
         let config = self.aws.config();
         let configured = config.region().and_then(|region| Region::parse(region.as_ref()).ok());
-        let asked = regions(self.named.as_ref().or(near), &self.of_objects, configured);
+        let asked = regions(self.named.as_ref(), near, &self.of_objects, configured);
         let responses = join_all(asked.iter().map(|region| call(region.clone()))).await;
         let (mut found, mut failures) = (Vec::new(), BTreeMap::<String, Vec<&Region>>::new());
         for (region, response) in asked.iter().zip(responses) {
@@ -104,9 +104,14 @@ impl Ec2 {
     }
 }
 
-/// The regions to ask: the one that is known (by the flag or the machine), else those of the objects, else the one of the environment.
-fn regions(known: Option<&Region>, of_objects: &BTreeSet<Region>, configured: Option<Region>) -> Vec<Region> {
-    match known {
+/// The regions to ask: that of the flag, else that of the machine, else those of the objects, else that of the environment.
+fn regions(
+    named: Option<&Region>,
+    near: Option<&Region>,
+    of_objects: &BTreeSet<Region>,
+    configured: Option<Region>,
+) -> Vec<Region> {
+    match named.or(near) {
         Some(region) => vec![region.clone()],
         None if of_objects.is_empty() => configured.into_iter().collect(),
         None => of_objects.iter().cloned().collect(),
@@ -141,17 +146,17 @@ mod tests {
 
     #[test]
     fn a_known_region_is_asked_alone_and_that_of_the_environment_if_there_is_no_other() {
-        let objects = BTreeSet::from([region("eu-west-1"), region("us-east-1")]);
-        let asked = |known: Option<&str>, objects: &BTreeSet<Region>, configured: Option<&str>| {
-            list(&regions(known.map(region).as_ref(), objects, configured.map(region)))
-        };
-        for (known, of_objects, configured, expected) in [
-            (Some("ap-south-1"), &objects, Some("us-west-2"), "ap-south-1"),
-            (None, &objects, Some("us-west-2"), "eu-west-1, us-east-1"),
-            (None, &BTreeSet::new(), Some("us-west-2"), "us-west-2"),
-            (None, &BTreeSet::new(), None, ""),
+        let (two, none) = (BTreeSet::from([region("eu-west-1"), region("us-east-1")]), BTreeSet::new());
+        for (named, near, of_objects, configured, expected) in [
+            (Some("ap-south-1"), Some("eu-north-1"), &two, Some("us-west-2"), "ap-south-1"),
+            (None, Some("eu-north-1"), &two, Some("us-west-2"), "eu-north-1"),
+            (None, None, &two, Some("us-west-2"), "eu-west-1, us-east-1"),
+            (None, None, &none, Some("us-west-2"), "us-west-2"),
+            (None, None, &none, None, ""),
         ] {
-            assert_eq!(asked(known, of_objects, configured), expected);
+            let (named, near) = (named.map(region), near.map(region));
+            let asked = regions(named.as_ref(), near.as_ref(), of_objects, configured.map(region));
+            assert_eq!(list(&asked), expected);
         }
     }
 
