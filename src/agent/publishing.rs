@@ -20,7 +20,7 @@ use crate::engine::packed::Packed;
 use crate::git::Handle;
 use crate::manifest::ObjectSet;
 use crate::manifest::setters::{Found, Reference};
-use crate::publish::render::{self, Renderer, Snapshot, Unread};
+use crate::publish::render::{Renderer, Snapshot, Unread};
 use crate::publish::{Batch, Connect, Content, Publish, Publisher};
 use crate::sync::{Hold, SyncState, Synced};
 use crate::task;
@@ -95,13 +95,7 @@ impl Content for StatusFiles {
 
     fn find(&self, reference: &Reference) -> Found {
         match self.objects.builders.packed_one(&reference.builder) {
-            Some(builder) => {
-                let mut status = builder.open().status.unwrap_or_default();
-                status.images = Some(lock(&self.renderer).images(&reference.builder, &status));
-                // As for its status file, so that both are in the same commit.
-                let is_in_progress = render::is_in_progress(status.conditions.as_deref());
-                if is_in_progress { Found::Pending } else { reference.find(Some(&status)) }
-            }
+            Some(builder) => lock(&self.renderer).find(reference, &builder.open().status.unwrap_or_default()),
             None if self.declares(&reference.builder) => Found::Pending,
             None => reference.find(None),
         }

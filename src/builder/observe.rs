@@ -105,14 +105,19 @@ impl Observed {
         Some(gone(self.images.known()?, &self.status))
     }
 
-    /// Returns the images that are missing, if that is credible: in an allowed account, and not for most builders at
-    /// once.
+    /// Returns the images that are missing, if that is credible.
     pub fn confirmed_gone(&self) -> Option<Vec<&LaneImage>> {
+        self.gone().filter(|_| self.absence_is_credible())
+    }
+
+    /// Returns whether an image that EC2 does not show is missing: in an allowed account, and not for most builders at
+    /// once.
+    pub fn absence_is_credible(&self) -> bool {
         let in_account = self.accounts.as_ref().is_none_or(|allowed| {
             self.account.as_ref().and_then(Seen::known).is_some_and(|account| allowed.contains(account))
         });
         let alone = self.fleet.outstanding.is_empty() && !self.fleet.mass_loss();
-        self.gone().filter(|_| in_account && (alone || self.allow_mass_build))
+        in_account && (alone || self.allow_mass_build)
     }
 }
 

@@ -170,15 +170,18 @@ fn mark_gone(observed: &Observed, status: &mut PackerBuilderStatus) {
     }
 }
 
-/// Forgets the images before an active one that EC2 shows as deprecated or not available: no file goes back to them.
+/// Forgets the images before an active one to which no file must go back: EC2 shows them as deprecated or not available,
+/// or they do not exist any more.
 fn forget_unusable(observed: &Observed, status: &mut PackerBuilderStatus, now: Timestamp) {
     let Some(images) = observed.images.known() else { return };
-    let is_deprecated = |image: &Located| image.image.deprecated.is_some_and(|at| at <= now);
-    let unusable = images.iter().filter(|image| !image.is_available() || is_deprecated(image));
-    let unusable: Vec<&str> = unusable.map(|image| image.image.id.as_str()).collect();
+    let is_credible = observed.absence_is_credible();
+    let is_usable = |id: &String| match images.iter().find(|image| image.image.id.as_str() == id) {
+        Some(image) => image.is_available() && image.image.deprecated.is_none_or(|at| at > now),
+        None => !is_credible,
+    };
     for named in status.images.iter_mut().flatten() {
-        let left = named.previous.take().unwrap_or_default();
-        let left: Vec<String> = left.into_iter().filter(|id| !unusable.contains(&id.as_str())).collect();
+        let left: Vec<String> =
+            named.previous.take().unwrap_or_default().into_iter().filter(is_usable).collect();
         named.previous = (!left.is_empty()).then_some(left);
     }
 }

@@ -75,6 +75,14 @@ pub fn references(
     Ok(places.into_iter().map(|place| (place.line, place.reference)).collect())
 }
 
+/// A file with new values.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Edited {
+    pub content: Vec<u8>,
+    /// Values that stay although they name an image that must not be named.
+    pub withheld: Vec<SetterProblem>,
+}
+
 /// Returns the file with the values that `find` returns.
 ///
 /// # Errors
@@ -84,20 +92,31 @@ pub fn edit(
     format: &Format,
     namespace: &str,
     find: &dyn Fn(&Reference) -> Found,
-) -> Result<Vec<u8>, Vec<SetterProblem>> {
+) -> Result<Edited, Vec<SetterProblem>> {
     let text = text(content)?;
     let mut edited = text.to_owned();
-    let mut problems = Vec::new();
+    let (mut problems, mut withheld) = (Vec::new(), Vec::new());
     // From the end, so that the places before stay where they are.
     for place in places(text, format, namespace)?.into_iter().rev() {
         match find(&place.reference) {
             Found::Value(value) => edited.replace_range(place.bytes, &written(place.style, &value)),
-            Found::Pending => {}
-            Found::Nothing(message) => problems.push(SetterProblem { line: place.line, message }),
+            Found::Withheld(value) if text[place.bytes.clone()] == written(place.style, &value) => {
+                withheld.push(problem(place.line, still_names(&value)));
+            }
+            Found::Pending | Found::Withheld(_) => {}
+            Found::Nothing(message) => problems.push(problem(place.line, message)),
         }
     }
     problems.reverse();
-    if problems.is_empty() { Ok(edited.into_bytes()) } else { Err(problems) }
+    withheld.reverse();
+    if problems.is_empty() { Ok(Edited { content: edited.into_bytes(), withheld }) } else { Err(problems) }
+}
+
+fn still_names(value: &str) -> String {
+    format!(
+        "still names {value}, an image that is held or whose rollout failed, and no earlier image can be named \
+         instead: name another one, or release the hold"
+    )
 }
 
 fn text(content: &[u8]) -> Result<&str, Vec<SetterProblem>> {

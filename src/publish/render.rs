@@ -25,6 +25,7 @@ use crate::api::{
     AMIRefresher, AMIRefresherStatus, Key, Kind, ObjectKey, ObjectVersion, PackerBuilder, PackerBuilderStatus,
 };
 use crate::manifest::ObjectSet;
+use crate::manifest::setters::{Found, Reference};
 use crate::manifest::write::{AmiUpdate, ObjectStatus};
 use crate::sync::Synced;
 use known::{Changes, Known, Look, State};
@@ -129,9 +130,21 @@ impl Renderer {
         last.is_published && is_same_set && is_same_version && !self.objects.waits()
     }
 
-    /// Returns the images of a builder that files may name, by the refreshers of the last batch.
-    pub fn images(&self, builder: &Key, status: &PackerBuilderStatus) -> Vec<LaneImage> {
-        self.withheld.replace(builder, status)
+    /// Returns what a setter refers to, by the status of its builder and the refreshers of the last batch.
+    pub fn find(&self, reference: &Reference, status: &PackerBuilderStatus) -> Found {
+        let images = self.withheld.replace(&reference.builder, status);
+        let is_withheld = images != named(status);
+        // As for its status file, so that both are in the same commit. An image that failed does not stay until then.
+        if !is_withheld && is_in_progress(status.conditions.as_deref()) {
+            return Found::Pending;
+        }
+        match reference.find(Some(&PackerBuilderStatus { images: Some(images), ..status.clone() })) {
+            Found::Pending if is_withheld => match reference.find(Some(status)) {
+                Found::Value(value) => Found::Withheld(value),
+                found => found,
+            },
+            found => found,
+        }
     }
 
     /// The branch has the files of the last batch.
@@ -234,12 +247,15 @@ impl Rendering<'_> {
         };
         let images = self.withheld.replace(&object.key, &status);
         if is_in_progress(status.conditions.as_deref()) {
-            // An image that failed is not named until a build ends, which may take hours.
-            if is_concerned {
+            self.batch.is_incomplete = true;
+            let is_withheld = images != named(&status);
+            // A build may take hours: until it ends, the file names neither an image that failed nor an earlier one that
+            // does not exist any more.
+            if is_concerned || is_withheld {
                 self.amis.insert(object.key.clone(), AmiUpdate::Images(images));
             }
-            self.batch.is_incomplete = true;
-            return known.record(object, version, State::InProgress);
+            let state = if is_withheld { State::Unknown } else { State::InProgress };
+            return known.record(object, version, state);
         }
         if !self.with_errors {
             redact::remove_errors(&mut status);
@@ -292,8 +308,13 @@ impl Rendering<'_> {
     }
 }
 
+/// The images that the status of a builder names.
+fn named(status: &PackerBuilderStatus) -> &[LaneImage] {
+    status.images.as_deref().unwrap_or_default()
+}
+
 /// Is work on the object in progress? The batch then says that more is to come.
-pub fn is_in_progress(conditions: Option<&[Condition]>) -> bool {
+fn is_in_progress(conditions: Option<&[Condition]>) -> bool {
     conditions::is_true(conditions.unwrap_or_default(), conditions::RECONCILING)
 }
 

@@ -94,12 +94,12 @@ impl SetterFiles {
         };
         let mut edits = SetterEdits { problems: read.problems.clone(), ..SetterEdits::default() };
         for file in &read.files {
-            match edit(file, namespace, content) {
-                Ok(rendered) => edits.files.extend(rendered),
-                Err(problems) => {
-                    edits.problems.extend(problems.into_iter().map(|found| found.of(&file.path)))
-                }
-            }
+            let (rendered, problems) = match edit(file, namespace, content) {
+                Ok((rendered, withheld)) => (rendered, withheld),
+                Err(problems) => (None, problems),
+            };
+            edits.files.extend(rendered);
+            edits.problems.extend(problems.into_iter().map(|found| found.of(&file.path)));
         }
         self.read = Some(read);
         Ok(edits)
@@ -141,10 +141,14 @@ async fn read_files(
     Ok(Read { commit, settings, files, problems })
 }
 
-/// Returns the edit of a file, if it has setters.
-fn edit(file: &File, namespace: &str, content: &dyn Content) -> Result<Option<Rendered>, Vec<SetterProblem>> {
+/// Returns the edit of a file, if it has setters, and the values that stay although they must not.
+fn edit(
+    file: &File,
+    namespace: &str,
+    content: &dyn Content,
+) -> Result<(Option<Rendered>, Vec<SetterProblem>), Vec<SetterProblem>> {
     let references = setters::references(&file.content, &file.format, namespace)?;
-    let Some((line, _)) = references.first() else { return Ok(None) };
+    let Some((line, _)) = references.first() else { return Ok((None, Vec::new())) };
     let aliases = file.aliases.iter().map(|alias| (alias, false));
     let mut names = std::iter::once((&file.path, file.is_ignored)).chain(aliases);
     if let Some(message) = names.find_map(|(name, is_ignored)| content.refusal(name, is_ignored)) {
@@ -155,18 +159,20 @@ fn edit(file: &File, namespace: &str, content: &dyn Content) -> Result<Option<Re
     let version = digest(&[&format!("{:?}", file.format), &format!("{found:?}"), namespace]);
     let (format, namespace) = (file.format.clone(), namespace.to_owned());
     let find = move |reference: &Reference| found.get(reference).cloned().unwrap_or(Found::Pending);
-    setters::edit(&file.content, &format, &namespace, &find)?;
+    let withheld = setters::edit(&file.content, &format, &namespace, &find)?.withheld;
     // At another commit, the file can have other markers. Those with an error are reported when it is loaded.
     let amend = move |now: Option<&[u8]>| {
         let now = now.unwrap_or_default();
-        Ok(setters::edit(now, &format, &namespace, &find).unwrap_or_else(|_| now.to_vec()))
+        let edited = setters::edit(now, &format, &namespace, &find);
+        Ok(edited.map_or_else(|_| now.to_vec(), |edited| edited.content))
     };
-    Ok(Some(Rendered {
+    let rendered = Rendered {
         path: file.path.clone(),
         edit: Edit::Amend(Arc::new(amend)),
         resource: None,
         summary: None,
         trailers: Vec::new(),
         version: Some(version),
-    }))
+    };
+    Ok((Some(rendered), withheld))
 }

@@ -171,8 +171,9 @@ pub struct LaneImage {
     /// True while the image does not exist in EC2 any more and no other image has replaced it. Absent otherwise.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gone: Option<bool>,
-    /// IDs of the images that were active before in the same region and architecture, newest first, at most five. While
-    /// a refresher holds the image, `amis.json` names the first of these that none holds.
+    /// IDs of the images that were active before in the same region and architecture, newest first, at most five. An
+    /// image that is deprecated, not available or deregistered is removed. While a refresher holds the image,
+    /// `amis.json` names the first of these that none holds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub previous: Option<Vec<String>>,
 }

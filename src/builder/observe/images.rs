@@ -14,7 +14,8 @@ use crate::builder::spec::Spec;
 use crate::builder::subject::Subject;
 use crate::engine::{Run, RunState};
 
-/// What to read in one region: the IDs that status names, the IDs that a run has just made, and lost runs.
+/// What to read in one region: the IDs that status names as active or active before, the IDs that a run has just made, and
+/// lost runs.
 #[derive(Default)]
 struct RegionQuery<'a> {
     named: BTreeSet<ImageId>,
@@ -31,11 +32,10 @@ fn region_queries<'a>(
     let mut region_queries: BTreeMap<Region, RegionQuery<'a>> = BTreeMap::new();
     region_queries.extend(spec.map(|spec| (spec.region.clone(), RegionQuery::default())));
     for image in status.images.iter().flatten() {
-        if let (Ok(region), Ok(id)) =
-            (Region::parse(image.region.as_str()), ImageId::parse(image.id.as_str()))
-        {
-            region_queries.entry(region).or_default().named.insert(id);
-        }
+        let Ok(region) = Region::parse(image.region.as_str()) else { continue };
+        let ids = std::iter::once(&image.id).chain(image.previous.iter().flatten());
+        let ids = ids.filter_map(|id| ImageId::parse(id.as_str()).ok());
+        region_queries.entry(region).or_default().named.extend(ids);
     }
     for run in runs.iter().filter(|run| run.state.ended()) {
         let home = region_queries.entry(run.facts.region.clone()).or_default();

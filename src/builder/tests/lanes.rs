@@ -210,9 +210,15 @@ fn an_image_records_those_that_were_active_before_it() {
         (!ids.is_empty()).then_some(ids)
     };
     let mut status = settled().status;
+    let former = |number: u32| {
+        let mut former = active(number, at_hour(0));
+        former.image.tags.insert(tags::STATUS.to_owned(), tags::DEPRECATED.to_owned());
+        former
+    };
     let mut next = |number: u32, gone: bool| {
         let replaced = altered(settled(), |observed| {
-            observed.images = Seen::Is(vec![active(number, at_hour(0))]);
+            let others = (1..10).filter(|other| *other != number).map(former);
+            observed.images = Seen::Is(others.chain([active(number, at_hour(0))]).collect());
             observed.status = status.clone();
             observed.status.images.as_mut().expect("one")[0].gone = gone.then_some(true);
             let images = Some(vec![image_id(number).to_string()]);
@@ -230,15 +236,27 @@ fn an_image_records_those_that_were_active_before_it() {
     assert_eq!(next(1, false), named(&[3]), "it is active again");
     (4..9).for_each(|number| drop(next(number, false)));
     assert_eq!(next(9, false), named(&[8, 7, 6, 5, 4]), "at most five");
-    let deprecated = altered(settled(), |observed| {
-        let mut former = active(8, at_hour(0));
-        former.image.deprecated = Some(at_hour(1));
-        former.image.tags.insert(tags::STATUS.to_owned(), tags::DEPRECATED.to_owned());
-        observed.images = Seen::Is(vec![active(9, at_hour(0)), former]);
-        (observed.status, observed.now) = (status.clone(), at_hour(2));
-    });
-    let left = pass(&deprecated).status.images.expect("one")[0].previous.clone();
-    assert_eq!(left, named(&[7, 6, 5, 4]), "no file goes back to a deprecated image");
+    let left = |existing: Seen<Vec<Located>>, change: fn(&mut Observed)| {
+        let observed = altered(settled(), |observed| {
+            (observed.images, observed.status, observed.now) = (existing, status.clone(), at_hour(2));
+            change(observed);
+        });
+        pass(&observed).status.images.expect("one")[0].previous.clone()
+    };
+    let mut deprecated = former(8);
+    deprecated.image.deprecated = Some(at_hour(1));
+    let mut disabled = former(7);
+    disabled.image.state = ImageState::Disabled;
+    let existing = || Seen::Is(vec![active(9, at_hour(0)), deprecated.clone(), disabled.clone(), former(5)]);
+    assert_eq!(
+        left(existing(), |_| ()),
+        named(&[5]),
+        "no file goes back to an image that cannot be launched"
+    );
+    let elsewhere = |observed: &mut Observed| observed.accounts = Some(vec!["999999999999".to_owned()]);
+    assert_eq!(left(existing(), elsewhere), named(&[6, 5, 4]), "another account does not show them");
+    let unknown = || Seen::Unknown(Class::TRANSIENT, "away".to_owned());
+    assert_eq!(left(unknown(), |_| ()), named(&[8, 7, 6, 5, 4]), "a failed read shows nothing");
 }
 
 #[test]

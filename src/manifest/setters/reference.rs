@@ -30,6 +30,8 @@ pub enum Found {
     Value(String),
     /// Not known yet: the value stays as it is.
     Pending,
+    /// The image with this value must not be named, and there is no other one: a file that has the value is reported.
+    Withheld(String),
     /// There is no such image, for this reason.
     Nothing(String),
 }

@@ -21,7 +21,7 @@ fn found(value: &str) -> impl Fn(&Reference) -> Found {
 
 fn edited(text: &str, format: &Format, value: &str) -> Result<String, Vec<String>> {
     let edited = edit(text.as_bytes(), format, "default", &found(value));
-    let edited = edited.map(|bytes| String::from_utf8(bytes).expect("UTF-8"));
+    let edited = edited.map(|edited| String::from_utf8(edited.content).expect("UTF-8"));
     edited.map_err(|all| {
         all.into_iter().map(|problem| format!("{}: {}", problem.line, problem.message)).collect()
     })
@@ -187,11 +187,27 @@ fn an_error_leaves_the_file_as_it_is_and_names_every_line() {
     let why: Vec<_> = why.iter().map(|problem| (problem.line, problem.message.as_str())).collect();
     assert_eq!(why, [(2, "no team/gone"), (3, "no team/gone")]);
     let pending = edit(text.as_bytes(), &Format::Yaml, "team", &|_| Found::Pending);
-    assert_eq!(pending, Ok(text.into_bytes()));
+    assert_eq!(pending, Ok(Edited { content: text.into_bytes(), withheld: Vec::new() }));
     assert_eq!(
         edit(b"\xff", &Format::Hcl, "team", &find).expect_err("no text")[0].message,
         "is not UTF-8 text"
     );
+}
+
+#[test]
+fn a_value_that_must_not_be_named_stays_and_is_reported_and_the_others_are_set() {
+    let text =
+        expanded("a: OLD # $M\nb: \"OLD\" # $M\nc: x # $M\nd: OLD # {\"$opsy\": \"web:us-east-1:arm64\"}\n");
+    let find = |reference: &Reference| match reference.builder.name.as_str() {
+        "web" => Found::Value(NEW.to_owned()),
+        _ => Found::Withheld(OLD.to_owned()),
+    };
+    let edited = edit(text.as_bytes(), &Format::Yaml, "team", &find).expect("valid markers");
+    let due = text.replace(&format!("d: {OLD}"), &format!("d: {NEW}"));
+    assert_eq!(String::from_utf8(edited.content), Ok(due));
+    let lines: Vec<usize> = edited.withheld.iter().map(|problem| problem.line).collect();
+    assert_eq!(lines, [1, 2]);
+    assert!(edited.withheld[0].message.starts_with(&format!("still names {OLD}, an image that is held")));
 }
 
 /// Lines of a file: those with a marker have `OLD` as their value.

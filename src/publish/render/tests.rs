@@ -341,6 +341,11 @@ fn written<'a>(
 
 #[test]
 fn an_image_that_a_refresher_holds_is_not_named_even_while_another_one_is_built() {
+    let reference = |field: &str| Reference::parse(&format!("web:us-east-1:x86_64{field}"), "default");
+    let found = |renderer: &Renderer, field: &str, builder: &PackerBuilder| {
+        renderer.find(&reference(field).expect("a reference"), builder.status.as_ref().expect("a status"))
+    };
+    let value = |text: &str| Found::Value(text.to_owned());
     let (synced, mut renderer, decoded) = (synced(&["web"]), Renderer::default(), RefCell::default());
     let images =
         json!([{"region": "us-east-1", "architecture": "x86_64", "id": "ami-2", "previous": ["ami-1"]}]);
@@ -358,7 +363,7 @@ fn an_image_that_a_refresher_holds_is_not_named_even_while_another_one_is_built(
     let first = written(&decoded, settled.clone(), demo(1, none.clone()), &[]);
     assert!(named(&renderer.render(&first, &synced)).is_some_and(|text| text.contains("ami-2")));
     renderer.published();
-    let failed = written(&decoded, settled, demo(2, held), &[Kind::AMIRefresher]);
+    let failed = written(&decoded, settled.clone(), demo(2, held.clone()), &[Kind::AMIRefresher]);
     for _ in 0..2 {
         let batch = renderer.render(&failed, &synced);
         let text = named(&batch).expect("another image is named");
@@ -367,9 +372,25 @@ fn an_image_that_a_refresher_holds_is_not_named_even_while_another_one_is_built(
     }
     renderer.published();
     assert!(renderer.render(&failed, &synced).files.is_empty());
-    let released = written(&decoded, busy, demo(3, none), &[Kind::AMIRefresher, Kind::PackerBuilder]);
+    assert_eq!(found(&renderer, "", &busy), value("ami-1"), "a build may take hours");
+    // The earlier image is deregistered while the next one is built.
+    let alone = json!([{"region": "us-east-1", "architecture": "x86_64", "id": "ami-2", "name": "web 2"}]);
+    let busy_alone = at(3, builder("web", json!({"images": alone, "conditions": building})));
+    let deregistered = written(&decoded, busy_alone.clone(), demo(2, held.clone()), &[Kind::PackerBuilder]);
+    for _ in 0..2 {
+        let text = named(&renderer.render(&deregistered, &synced)).expect("until it is published");
+        assert!(!text.contains("ami-"), "{text}");
+    }
+    renderer.published();
+    for (field, due) in [("", "ami-2"), (":name", "web 2")] {
+        assert_eq!(found(&renderer, field, &busy_alone), Found::Withheld(due.to_owned()));
+    }
+    let busy = at(4, busy);
+    let released = written(&decoded, busy.clone(), demo(3, none), &[Kind::AMIRefresher, Kind::PackerBuilder]);
     let batch = renderer.render(&released, &synced);
     assert!(named(&batch).is_some_and(|text| text.contains("ami-2")));
+    assert_eq!(found(&renderer, "", &busy), Found::Pending, "as its status file");
+    assert_eq!(found(&renderer, "", &settled), value("ami-2"));
     assert_eq!(batch.files[1].summary.as_deref(), Some("web: amis.json names ami-2"));
     assert_eq!((paths(&batch), batch.is_incomplete), (vec![refreshed, "amis.json"], true));
 }
