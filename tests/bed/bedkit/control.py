@@ -26,3 +26,17 @@ def control(app, request, routes: dict, encode, refusals: tuple[type[Exception],
         return encode({"error": f"missing or unknown: {error}"}, 400)
     except refusals as error:
         return encode({"error": str(error)}, 400)
+
+
+def read_settings(app, asked: dict) -> dict:
+    return app.world.settings.describe()
+
+
+def change_settings(app, asked: dict) -> dict:
+    app.world.settings.change(asked)
+    return app.world.settings.describe()
+
+
+def reset(app, asked: dict) -> dict:
+    app.forget()
+    return app.info

@@ -1,16 +1,8 @@
 """The control interface under /_bed: JSON in, JSON out."""
 
-from bedkit.control import control as call_route
-from bedkit.journal import CONTROLS as JOURNAL
-from bedkit.server import Request
+from bedkit.application import CONTROLS, digest
 
-from .journal import digest
-from .reply import Reply
 from .world import DEFAULT_BOT, Channel, Hook, Token
-
-
-def control(app, request: Request) -> Reply:
-    return call_route(app, request, ROUTES, Reply.json, (ValueError, TypeError))
 
 
 def info(app, asked: dict) -> dict:
@@ -105,18 +97,6 @@ def read_received(app, asked: dict) -> list:
     return app.world.receiver(asked["name"]).received
 
 
-def list_faults(app, asked: dict) -> list:
-    return app.faults.describe()
-
-
-def add_fault(app, asked: dict) -> dict:
-    return app.faults.add(asked).describe()
-
-
-def clear_faults(app, asked: dict) -> dict:
-    return {"cleared": app.faults.clear(int(asked["id"]) if "id" in asked else None)}
-
-
 def read_clock(app, asked: dict) -> dict:
     return app.world.clock.describe()
 
@@ -125,15 +105,6 @@ def change_clock(app, asked: dict) -> dict:
     """`advance` seconds, `freeze` true or false, `speed` factor."""
     app.world.clock.change(asked)
     return app.world.clock.describe()
-
-
-def read_settings(app, asked: dict) -> dict:
-    return app.world.settings.describe()
-
-
-def change_settings(app, asked: dict) -> dict:
-    app.world.settings.change(asked)
-    return app.world.settings.describe()
 
 
 def go_down(app, asked: dict) -> dict:
@@ -146,16 +117,11 @@ def come_up(app, asked: dict) -> dict:
     return {"down": False}
 
 
-def reset(app, asked: dict) -> dict:
-    app.forget()
-    return app.info
-
-
 ROUTES = {
     ("GET", ""): info,
     ("GET", "transcript"): transcript,
     ("DELETE", "message"): delete_message,
-    **JOURNAL,
+    **CONTROLS,
     ("GET", "channels"): read_channels,
     ("POST", "channels"): change_channel,
     ("GET", "tokens"): read_tokens,
@@ -164,14 +130,8 @@ ROUTES = {
     ("POST", "webhooks"): change_webhook,
     ("POST", "receivers"): change_receiver,
     ("GET", "received"): read_received,
-    ("GET", "faults"): list_faults,
-    ("POST", "faults"): add_fault,
-    ("DELETE", "faults"): clear_faults,
     ("GET", "clock"): read_clock,
     ("POST", "clock"): change_clock,
-    ("GET", "settings"): read_settings,
-    ("POST", "settings"): change_settings,
     ("POST", "down"): go_down,
     ("POST", "up"): come_up,
-    ("POST", "reset"): reset,
 }

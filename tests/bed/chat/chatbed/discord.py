@@ -3,12 +3,12 @@
 import json
 from urllib.parse import parse_qs
 
+from bedkit.reply import Reply
 from bedkit.server import Request
 
 from . import pings
 from .clock import stamp
 from .limits import retry_after
-from .reply import Reply
 from .world import Message, Place, Version, World
 
 # the start of 2015 in milliseconds since 1970: the epoch of Discord's IDs

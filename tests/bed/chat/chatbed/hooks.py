@@ -2,11 +2,11 @@
 
 import json
 
+from bedkit.reply import Reply
 from bedkit.server import Request
 
 from . import slack
 from .limits import retry_after
-from .reply import Reply
 from .world import World
 
 AUTHOR = "incoming webhook"

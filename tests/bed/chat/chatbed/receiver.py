@@ -1,10 +1,10 @@
 """Generic webhook receivers: /hook/<name> stores what it receives and returns a configured response."""
 
+from bedkit.application import body_of
+from bedkit.reply import Reply
 from bedkit.server import Request
 
 from .clock import stamp
-from .journal import body_of
-from .reply import Reply
 from .world import Message, Version, World
 
 

@@ -5,12 +5,12 @@ Errors have status 200 and `ok: false`; only an exceeded rate limit has status 4
 
 import json
 
+from bedkit.reply import Reply
 from bedkit.server import Request
 
 from . import pings
 from .blocks import MAX_TOTAL, Check
 from .limits import retry_after
-from .reply import Reply
 from .world import Channel, Message, Token, Version, World
 
 MAX_TEXT = 40_000

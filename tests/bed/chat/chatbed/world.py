@@ -158,6 +158,9 @@ class World:
     def now(self) -> float:
         return self.clock.timestamp()
 
+    def stamp(self) -> str:
+        return stamp(self.now())
+
     def moment(self) -> int:
         """Return the time in microseconds, never the same value twice; used for IDs."""
         self._last_id = max(self._last_id + 1, int(self.now() * 1_000_000))

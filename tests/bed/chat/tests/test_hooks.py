@@ -1,7 +1,8 @@
 """Slack's incoming webhooks, Discord's webhooks, and generic receivers."""
 
 import pytest
-from chatclient import JSON
+
+from bedkit.web import JSON
 
 HOOK, HOOK_CHANNEL = "/services/T0/B0/demo", "C0DEMO0002"
 WEBHOOK = "/api/webhooks/1000/demo-token"

@@ -5,9 +5,10 @@ import re
 from collections.abc import Callable
 from urllib.parse import parse_qs, unquote, urlencode
 
+from bedkit.reply import Reply
 from bedkit.server import Request
 
-from .reply import Refused, Reply
+from .refused import Refused
 from .world import Repository, Token, World
 
 

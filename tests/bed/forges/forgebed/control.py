@@ -1,17 +1,8 @@
 """The control interface under /_bed: JSON in, JSON out."""
 
-from bedkit.control import control as call_route
-from bedkit.journal import CONTROLS as JOURNAL
-from bedkit.server import Request
+from bedkit.application import CONTROLS
 
-from .reply import Reply
 from .world import DEFAULT_USER, Pull, Token
-
-
-def control(app, request: Request) -> Reply:
-    with app.lock:
-        app.world.read_branches()
-    return call_route(app, request, ROUTES, Reply.json, (ValueError, TypeError))
 
 
 def info(app, asked: dict) -> dict:
@@ -89,54 +80,22 @@ def show(world, pull: Pull) -> dict:
     return vars(pull) | {"head": world.head(pull), "comments": comments}
 
 
-def list_faults(app, asked: dict) -> list:
-    return app.faults.describe()
-
-
-def add_fault(app, asked: dict) -> dict:
-    return app.faults.add(asked).describe()
-
-
-def clear_faults(app, asked: dict) -> dict:
-    return {"cleared": app.faults.clear(int(asked["id"]) if "id" in asked else None)}
-
-
 def change_clock(app, asked: dict) -> dict:
     """`advance` seconds, `freeze` true or false, `speed` factor."""
     app.world.clock.change(asked)
     return {"now": app.world.stamp(), "speed": app.world.clock.speed, "frozen": app.world.clock.frozen}
 
 
-def read_settings(app, asked: dict) -> dict:
-    return app.world.settings.describe()
-
-
-def change_settings(app, asked: dict) -> dict:
-    app.world.settings.change(asked)
-    return app.world.settings.describe()
-
-
-def reset(app, asked: dict) -> dict:
-    app.forget()
-    return app.info
-
-
 ROUTES = {
     ("GET", ""): info,
     ("GET", "state"): state,
-    **JOURNAL,
+    **CONTROLS,
     ("POST", "repository"): add_repository,
     ("POST", "push"): push,
     ("POST", "pull"): add_pull,
     ("POST", "change-pull"): change_pull,
     ("POST", "comments"): add_comments,
     ("POST", "tokens"): change_token,
-    ("GET", "faults"): list_faults,
-    ("POST", "faults"): add_fault,
-    ("DELETE", "faults"): clear_faults,
     ("GET", "clock"): change_clock,
     ("POST", "clock"): change_clock,
-    ("GET", "settings"): read_settings,
-    ("POST", "settings"): change_settings,
-    ("POST", "reset"): reset,
 }

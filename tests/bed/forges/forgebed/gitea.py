@@ -4,10 +4,11 @@ Rights of a token are its scopes: `read:user`, `read:repository`, `write:reposit
 have at most `gitea_page` items a page, except the comments of an issue, which have no pages.
 """
 
+from bedkit.reply import Reply
 from bedkit.server import Request
 
 from .api import Api, Call, links, page
-from .reply import Refused, Reply
+from .refused import Refused
 from .world import Comment, Pull, Repository, Status, Token, World
 
 STATES = ("pending", "success", "error", "failure", "warning")

@@ -4,10 +4,11 @@ Rights of a token are permissions of an App or a workflow: `contents`, `issues`,
 `:read` or `:write`. A comment on a pull request needs `issues:write` or `pull_requests:write`.
 """
 
+from bedkit.reply import Reply
 from bedkit.server import Request
 
 from .api import Api, Call, links, page
-from .reply import Refused, Reply
+from .refused import Refused
 from .world import ACTIONS_USER, Comment, Pull, Repository, Status, Token, World
 
 DOCUMENTATION = "https://docs.github.com/rest"

@@ -4,10 +4,11 @@ Rights of a token are the scopes `api` and `read_api` (an `api` token can do bot
 `reporter` for notes, `developer` for merge requests and statuses. `lacks` names what is missing.
 """
 
+from bedkit.reply import Reply
 from bedkit.server import Request
 
 from .api import Api, Call, links, page
-from .reply import Refused, Reply
+from .refused import Refused
 from .world import Comment, Pull, Repository, Status, World
 
 STATES = {"pending": "enqueue", "running": "run", "success": "succeed", "failed": "drop", "canceled": "cancel"}

@@ -1,42 +1,14 @@
 """Gives access to a bed as a client and through the control interface."""
 
-import json
-import urllib.error
-import urllib.request
 from urllib.parse import quote
+
+from bedkit.web import Answer, Client
 
 REPOSITORY, OWNER = "platform/images", "platform"
 PREFIX = {"github": "/api/v3", "gitlab": "/api/v4", "gitea": "/api/v1"}
 
 
-class Answer:
-    def __init__(self, status: int, headers, body: bytes) -> None:
-        self.status, self.headers, self.text = status, headers, body.decode()
-
-    @property
-    def json(self):
-        return json.loads(self.text or "null")
-
-
-class Bed:
-    def __init__(self, info: dict) -> None:
-        self.info, self.url = info, info["url"]
-
-    def call(self, method: str, path: str, body=None, headers: dict | None = None) -> Answer:
-        data = None if body is None else json.dumps(body).encode()
-        named = {"User-Agent": "test", "Content-Type": "application/json", **(headers or {})}
-        request = urllib.request.Request(self.url + path, data, named, method=method)
-        try:
-            with urllib.request.urlopen(request, timeout=10) as answer:
-                return Answer(answer.status, answer.headers, answer.read())
-        except urllib.error.HTTPError as error:
-            return Answer(error.code, error.headers, error.read())
-
-    def control(self, method: str, path: str, /, **asked):
-        answer = self.call(method, f"/_bed/{path}", asked if method != "GET" else None)
-        assert answer.status == 200, answer.text
-        return answer.json
-
+class Bed(Client):
     def api(self, forge: str, method: str, path: str, body=None, token: str = "forge-demo") -> Answer:
         name = {"gitlab": "PRIVATE-TOKEN"}.get(forge, "Authorization")
         value = token if forge == "gitlab" else f"token {token}"

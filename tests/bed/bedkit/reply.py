@@ -1,4 +1,4 @@
-"""Responses of the emulated services."""
+"""Responses of the emulated services: JSON or text, with what the journal says of them."""
 
 import json
 from dataclasses import dataclass, field
