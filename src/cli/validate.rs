@@ -282,6 +282,7 @@ impl Trees {
     /// Returns a reader that also applies the rules of the reconcilers and checks the templates.
     fn reader(&self) -> Reader {
         let (errors, notes) = (self.trees.clone(), self.trees.clone());
+        let (here, here_too) = (Arc::clone(&self.trees[0]), Arc::clone(&self.trees[0]));
         let (fetch, fetched) = (self.fetch.clone(), self.fetch.clone());
         let is_status = RepoSettings::default().status_path().to_owned();
         let opsy_files = Arc::new(OpsyFiles { status: is_status, ..OpsyFiles::default() });
@@ -289,15 +290,16 @@ impl Trees {
         Reader::with_notes(
             move |document| {
                 let mut found = spec_problems(document);
-                let missing = builder(document).map(|builder| match (&fetch, advice::source(&builder)) {
-                    (Some(fetch), Some(query)) => fetch.problems(&builder, &query, &document.object.key),
-                    _ => missing(&builder, &errors, &opsy_files),
-                });
+                let missing =
+                    builder(document, &here).map(|builder| match (&fetch, advice::source(&builder)) {
+                        (Some(fetch), Some(query)) => fetch.problems(&builder, &query, &document.object.key),
+                        _ => missing(&builder, &errors, &opsy_files),
+                    });
                 found.extend(missing.unwrap_or_default());
                 found
             },
             move |document| {
-                let found = builder(document).map(|builder| {
+                let found = builder(document, &here_too).map(|builder| {
                     if let (Some(fetch), Some(query)) = (&fetched, advice::source(&builder)) {
                         return fetch.notes(&builder, &query, &document.object.key);
                     }
@@ -313,9 +315,14 @@ impl Trees {
     }
 }
 
-fn builder(document: &Document) -> Option<PackerBuilder> {
+/// Returns the builder of a document. The address of the repository itself means the same as none.
+fn builder(document: &Document, tree: &WorkTree) -> Option<PackerBuilder> {
     let is_one = document.object.kind == Kind::PackerBuilder;
-    is_one.then(|| serde_json::from_value(document.json.value()).ok()).flatten()
+    let mut builder: PackerBuilder = is_one.then(|| serde_json::from_value(document.json.value()).ok())??;
+    if let Some(run) = &mut builder.spec.builder {
+        run.repo_url = run.repo_url.take().filter(|url| !tree.is_clone_of(url));
+    }
+    Some(builder)
 }
 
 /// Returns the problems of a builder's files in the first tree, or none if another tree has all of its files.

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 use git2::{AttrCheckFlags, AttrValue, ErrorCode, FileMode, Repository};
 
+use super::address::normalized;
 use super::entry::{Entry, EntryKind};
 use super::error::foreign_owner;
 use super::ignore::{self, Ignore};
@@ -27,6 +28,8 @@ pub struct WorkTree {
     pub listing: Listing,
     /// The path of the content, by ID.
     locations: BTreeMap<String, PathBuf>,
+    /// What identifies the repositories that the work tree is a clone of: the addresses of its remotes, normalized.
+    remotes: BTreeSet<String>,
 }
 
 impl WorkTree {
@@ -38,6 +41,7 @@ impl WorkTree {
     pub fn list(root: &Path) -> io::Result<Self> {
         let repo = open(root)?.filter(|repo| !repo.is_bare());
         let (tracked, submodules) = repo.as_ref().map(index).unwrap_or_default();
+        let remotes = repo.as_ref().map(remotes).unwrap_or_default();
         let mut walk = Walk {
             repo: repo.as_ref(),
             tracked,
@@ -60,6 +64,7 @@ impl WorkTree {
                     return Ok(Self {
                         listing: listing.with_unreadable_ignore(path, ignore::too_large()),
                         locations,
+                        remotes,
                     });
                 };
                 left = rest;
@@ -68,7 +73,12 @@ impl WorkTree {
         }
         let ignore = Ignore::read(ignores.iter().map(|(path, content)| (path.as_str(), content.as_slice())));
         let listing: Listing = entries.into_iter().collect();
-        Ok(Self { listing: listing.without(&ignore), locations })
+        Ok(Self { listing: listing.without(&ignore), locations, remotes })
+    }
+
+    /// Returns whether the work tree is a clone of the repository with this address.
+    pub fn is_clone_of(&self, url: &str) -> bool {
+        self.remotes.contains(&normalized(url))
     }
 
     /// Returns the size of a file, by its ID in the listing.
@@ -105,6 +115,13 @@ fn index(repo: &Repository) -> (BTreeSet<Vec<u8>>, BTreeSet<String>) {
     let is_submodule = |entry: &git2::IndexEntry| entry.mode == u32::from(FileMode::Commit);
     let submodules = index.iter().filter(is_submodule).map(|entry| shown_name(&entry.path)).collect();
     (index.iter().map(|entry| entry.path).collect(), submodules)
+}
+
+/// Returns the addresses of all remotes, normalized: without the credentials that an address may contain.
+fn remotes(repo: &Repository) -> BTreeSet<String> {
+    let Ok(names) = repo.remotes() else { return BTreeSet::new() };
+    let remotes = names.iter().filter_map(|name| repo.find_remote(name.ok()??).ok());
+    remotes.filter_map(|remote| remote.url().ok().map(normalized)).collect()
 }
 
 struct Walk<'a> {

@@ -2,12 +2,13 @@
 //! file. Pure: `publish` reads the files and commits the edits.
 //!
 //! ```text
-//! opsy.yaml ─Selection─> which files        file ─yaml, hcl, json─> places ─Reference::find─> values ─> edited bytes
+//! opsy.yaml ─Selection─> SetterFile ─yaml, hcl, json─> places ─Reference::find─> values ─> edited bytes
 //! ```
 //! A place is a value with a marker in the comment behind it, `# {"$opsy": "default/eks-node:us-east-1:x86_64"}`, or the
 //! value at a JSON pointer that `opsy.yaml` names. Only the bytes of the value change; quotes, comments, layout and line
 //! ends stay. A file with an error is left as it is.
 
+mod file;
 mod hcl;
 mod json;
 mod reference;
@@ -17,11 +18,12 @@ mod yaml;
 use std::ops::Range;
 
 use super::{Problem, Severity};
+pub use file::{Selected, SetterEdit, SetterFile};
 pub use reference::{Field, Found, Reference};
 pub use selection::{Format, Selection};
 
 /// Files with more bytes are not edited: no file that people edit is nearly as large.
-pub const MAX_BYTES: usize = 1024 * 1024;
+const MAX_BYTES: usize = 1024 * 1024;
 /// The key of a marker.
 const KEY: &str = "$opsy";
 
@@ -66,7 +68,7 @@ type Places = Result<Vec<Place>, Vec<SetterProblem>>;
 ///
 /// # Errors
 /// A marker or a value is not valid.
-pub fn references(
+fn references(
     content: &[u8],
     format: &Format,
     namespace: &str,

@@ -1,21 +1,21 @@
 //! The files with setters of the loaded commit, and their edits. A file is read once per commit; its edit is made again
 //! from the tip that is committed to, so that nothing that others wrote is lost.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::{Content, Rendered};
 use crate::api::CommitId;
 use crate::api::ids::digest;
+use crate::api::paths::join;
 use crate::git::commit::Edit;
 use crate::git::templates::links::Links;
-use crate::git::{EntryKind, GitError, Handle};
-use crate::manifest::Problem;
-use crate::manifest::setters::{self, Format, Found, MAX_BYTES, Reference, Selection, SetterProblem};
+use crate::git::{Blob, EntryKind, GitError, Handle};
+use crate::manifest::setters::{
+    self, Format, Found, Reference, Selected, Selection, SetterEdit, SetterFile, SetterProblem,
+};
+use crate::manifest::{Problem, SETTINGS_FILE};
 use crate::settings::{RepoSettings, SetterSettings};
 
-/// More files are not searched for markers: a glob that matches so many is a mistake.
-const FILES: usize = 1_000;
 /// Problems that the message names.
 const NAMED: usize = 3;
 
@@ -30,21 +30,9 @@ pub(super) struct SetterFiles {
 struct Read {
     commit: CommitId,
     settings: SetterSettings,
-    files: Vec<File>,
+    files: Vec<SetterFile>,
     /// Problems of files that cannot be read.
     problems: Vec<Problem>,
-}
-
-#[derive(Debug)]
-struct File {
-    /// From the root of the repository.
-    path: String,
-    format: Format,
-    content: Vec<u8>,
-    /// Its names through links: an input of a build can be one of them.
-    aliases: Vec<String>,
-    /// `.opsyignore` excludes it, so that it is neither a manifest nor an input of a build.
-    is_ignored: bool,
 }
 
 /// The edits of all files.
@@ -114,28 +102,17 @@ async fn read_files(
     selection: &Selection,
 ) -> Result<Read, GitError> {
     let listing = git.list(&commit).await?;
-    let mut selected = BTreeMap::new();
-    for (path, entry) in listing.all_under("") {
-        if let (EntryKind::File { .. }, Some(format)) = (&entry.kind, selection.format(path)) {
-            selected.insert(path.to_owned(), (entry.id.clone(), format));
-        }
-    }
-    let sizes = git.sizes(selected.values().map(|(id, _)| id.clone()).collect()).await?;
-    let mut sizes = sizes.into_iter();
-    selected.retain(|_, _| sizes.next().is_some_and(|size| size <= MAX_BYTES));
-    let unreadable = selection.unreadable(|path| selected.contains_key(path));
-    let mut problems: Vec<Problem> = unreadable.map(|(path, problem)| problem.of(path)).collect();
-    if selected.len() > FILES {
-        let message = format!("match {} files, more than {FILES}: name fewer", selected.len());
-        problems.push(SetterProblem { line: 1, message }.of("setters.paths"));
-        selected.clear();
-    }
+    let files = listing.all_under("").filter(|(_, entry)| matches!(entry.kind, EntryKind::File { .. }));
+    let selected = Selected::new(selection, files.map(|(path, entry)| (path, entry.id.as_str())));
+    let sizes = git.sizes(selected.ids().map(str::to_owned).collect()).await?;
+    let settings_file = join(&git.options().path, SETTINGS_FILE);
+    let (selected, problems) = selected.readable(sizes, selection, &settings_file);
     let wanted = selected.iter().map(|(path, (id, _))| (path.clone(), id.clone())).collect();
     let blobs = git.read(wanted).await?;
     let links = Links::of(&listing);
-    let file = |((path, (_, format)), blob): ((String, (String, Format)), crate::git::Blob)| {
+    let file = |((path, (_, format)), blob): ((String, (String, Format)), Blob)| {
         let is_ignored = listing.get(&path).is_none();
-        File { aliases: links.aliases(&path), path, format, content: blob.content, is_ignored }
+        SetterFile { aliases: links.aliases(&path), path, format, content: blob.content, is_ignored }
     };
     let files = selected.into_iter().zip(blobs).map(file).collect();
     Ok(Read { commit, settings, files, problems })
@@ -143,23 +120,19 @@ async fn read_files(
 
 /// Returns the edit of a file, if it has setters, and the values that stay although they must not.
 fn edit(
-    file: &File,
+    file: &SetterFile,
     namespace: &str,
     content: &dyn Content,
 ) -> Result<(Option<Rendered>, Vec<SetterProblem>), Vec<SetterProblem>> {
-    let references = setters::references(&file.content, &file.format, namespace)?;
-    let Some((line, _)) = references.first() else { return Ok((None, Vec::new())) };
-    let aliases = file.aliases.iter().map(|alias| (alias, false));
-    let mut names = std::iter::once((&file.path, file.is_ignored)).chain(aliases);
-    if let Some(message) = names.find_map(|(name, is_ignored)| content.refusal(name, is_ignored)) {
-        return Err(vec![SetterProblem { line: *line, message }]);
-    }
-    let found: BTreeMap<Reference, Found> =
-        references.into_iter().map(|(_, reference)| (reference.clone(), content.find(&reference))).collect();
+    let refusal = |name: &str, is_ignored| content.refusal(name, is_ignored);
+    let Some(SetterEdit { found, edited }) =
+        file.edit(namespace, refusal, |reference| content.find(reference))?
+    else {
+        return Ok((None, Vec::new()));
+    };
     let version = digest(&[&format!("{:?}", file.format), &format!("{found:?}"), namespace]);
     let (format, namespace) = (file.format.clone(), namespace.to_owned());
     let find = move |reference: &Reference| found.get(reference).cloned().unwrap_or(Found::Pending);
-    let withheld = setters::edit(&file.content, &format, &namespace, &find)?.withheld;
     // At another commit, the file can have other markers. Those with an error are reported when it is loaded.
     let amend = move |now: Option<&[u8]>| {
         let now = now.unwrap_or_default();
@@ -174,5 +147,5 @@ fn edit(
         trailers: Vec::new(),
         version: Some(version),
     };
-    Ok((Some(rendered), withheld))
+    Ok((Some(rendered), edited.withheld))
 }

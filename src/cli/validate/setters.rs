@@ -1,8 +1,6 @@
 //! The setters of a work tree: whether every marker is valid, names a builder that exists, and is in a file that may be
 //! edited. The images that are known are those of `amis.json`.
 
-use std::collections::HashSet;
-
 use serde_json::Value;
 
 use crate::api::builder::{LaneImage, PackerBuilderStatus};
@@ -12,11 +10,9 @@ use crate::builder::SetterGuard;
 use crate::git::EntryKind;
 use crate::git::templates::links::Links;
 use crate::git::worktree::WorkTree;
-use crate::manifest::setters::{
-    Format, Found, MAX_BYTES, Reference, Selection, SetterProblem, edit, references,
-};
+use crate::manifest::setters::{Found, Reference, Selected, Selection, SetterFile, SetterProblem};
 use crate::manifest::write::AMIS_FILE;
-use crate::manifest::{ObjectSet, Problem};
+use crate::manifest::{ObjectSet, Problem, SETTINGS_FILE};
 
 /// Returns what is wrong with setters. `path` is the directory of the manifests, from the root of the work tree. The files
 /// of the problems are relative to it.
@@ -27,53 +23,39 @@ pub fn problems(set: &ObjectSet, tree: &WorkTree, path: &str) -> Vec<Problem> {
         return Vec::new();
     }
     let amis = amis(tree, &join(path, settings.status_path()));
-    let examined = Examined { set, amis, guard: SetterGuard::new(set, path, |_| false) };
+    let declared = Declared { set, amis };
+    let guard = SetterGuard::new(set, path, |url| tree.is_clone_of(url));
     let links = Links::of(&tree.listing);
-    let (mut problems, mut seen) = (Vec::new(), HashSet::new());
-    for (file, entry) in tree.listing.all_under("") {
-        let Some(format) = selection.format(file).filter(|_| matches!(entry.kind, EntryKind::File { .. }))
-        else {
-            continue;
+    let files = tree.listing.all_under("").filter(|(_, entry)| matches!(entry.kind, EntryKind::File { .. }));
+    let selected = Selected::new(&selection, files.map(|(file, entry)| (file, entry.id.as_str())));
+    let size = |id: &str| tree.size(id).ok().and_then(|size| usize::try_from(size).ok());
+    let sizes: Vec<usize> = selected.ids().map(|id| size(id).unwrap_or(usize::MAX)).collect();
+    let (selected, mut problems) = selected.readable(sizes, &selection, &join(path, SETTINGS_FILE));
+    for (file, (id, format)) in selected {
+        let content = match tree.read(&id) {
+            Ok(content) => content,
+            Err(error) => {
+                let message = format!("cannot be read: {error}");
+                problems.push(SetterProblem { line: 1, message }.of(&file));
+                continue;
+            }
         };
-        let is_small = tree.size(&entry.id).is_ok_and(|size| size <= MAX_BYTES as u64);
-        let Some(content) = is_small.then(|| tree.read(&entry.id).ok()).flatten() else { continue };
-        seen.insert(file);
-        let is_ignored = tree.listing.get(file).is_none();
-        let names = std::iter::once((file.to_owned(), is_ignored))
-            .chain(links.aliases(file).into_iter().map(|alias| (alias, false)));
-        let found = examined.check(&names.collect::<Vec<_>>(), &content, &format).err().unwrap_or_default();
-        problems.extend(found.into_iter().map(|found| found.of(&shown(file, path))));
+        let (aliases, is_ignored) = (links.aliases(&file), tree.listing.get(&file).is_none());
+        let file = SetterFile { path: file, format, content, aliases, is_ignored };
+        let refusal = |name: &str, is_ignored| guard.refusal(name, is_ignored);
+        let edit = file.edit(settings.namespace(), refusal, |reference| declared.find(reference));
+        problems.extend(edit.err().into_iter().flatten().map(|found| found.of(&file.path)));
     }
-    let unreadable = selection.unreadable(|file| seen.contains(file));
-    problems.extend(unreadable.map(|(file, problem)| problem.of(&shown(file, path))));
-    problems
+    problems.into_iter().map(|problem| Problem { file: shown(&problem.file, path), ..problem }).collect()
 }
 
-/// What setters are checked against.
-struct Examined<'a> {
+/// The images that setters can refer to.
+struct Declared<'a> {
     set: &'a ObjectSet,
     amis: Value,
-    guard: SetterGuard,
 }
 
-impl Examined<'_> {
-    /// Returns all that is wrong with the setters of a file, as an error. Its names say whether they are ignored.
-    fn check(
-        &self,
-        names: &[(String, bool)],
-        content: &[u8],
-        format: &Format,
-    ) -> Result<(), Vec<SetterProblem>> {
-        let namespace = self.set.settings.namespace();
-        let references = references(content, format, namespace)?;
-        let Some((line, _)) = references.first() else { return Ok(()) };
-        let refusal = |(name, is_ignored): &(String, bool)| self.guard.refusal(name, *is_ignored);
-        if let Some(message) = names.iter().find_map(refusal) {
-            return Err(vec![SetterProblem { line: *line, message }]);
-        }
-        edit(content, format, namespace, &|reference| self.find(reference)).map(drop)
-    }
-
+impl Declared<'_> {
     fn find(&self, reference: &Reference) -> Found {
         let key = &reference.builder;
         let object = ObjectKey { kind: Kind::PackerBuilder, key: key.clone() };

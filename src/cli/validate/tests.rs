@@ -406,3 +406,24 @@ fn setters_that_cannot_be_set_are_named_with_their_line() {
         "ignored files are edited: {said:?}"
     );
 }
+
+#[test]
+fn setters_are_checked_as_by_the_agent() {
+    let repository =
+        repository(&GOOD.replace("dir:", "repoURL: https://git.example.com/platform/images\n    dir:"));
+    let folder = repository.path();
+    put(folder, "opsy.yaml", "setters: {paths: ['**']}\n");
+    put(folder, "packer/node/x.pkrvars.hcl", "ami = \"ami-1\" # {\"$opsy\": \"node:us-east-1:x86_64\"}\n");
+    let notes = said(folder);
+    assert!(
+        notes.len() == 1 && notes[0].contains("are not checked; --fetch"),
+        "another repository: {notes:?}"
+    );
+    let clone = git2::Repository::init(folder).unwrap();
+    clone.remote("origin", "git@git.example.com:platform/images.git").unwrap();
+    let errors = said(folder);
+    let due = "packer/node/x.pkrvars.hcl:1: is an input of PackerBuilder/default/node";
+    assert!(errors.len() == 1 && errors[0].starts_with(due), "{errors:?}");
+    (0..997).for_each(|number| put(folder, &format!("infra/{number}.tfvars"), ""));
+    assert_eq!(said(folder), ["opsy.yaml: setters.paths: matches 1001 files, more than 1000: name fewer"]);
+}
