@@ -7,8 +7,9 @@ use std::sync::Arc;
 use futures::FutureExt as _;
 
 use super::now;
+use crate::api::git_host::GitHost;
 use crate::api::network::Network;
-use crate::forge::{self, Client, Flags, ForgeError, Kind, Token};
+use crate::forge::{self, Client, Flags, ForgeError, Token};
 use crate::git::address::Address;
 use crate::git::auth::Credentials;
 use crate::publish::Connect;
@@ -45,8 +46,8 @@ pub fn connect(
     })
 }
 
-fn flags(flags: &AccessFlags) -> Result<Flags, String> {
-    let kind = flags.forge.forge.as_deref().map(str::parse::<Kind>).transpose();
+fn flags(flags: &RunFlags) -> Result<Flags, String> {
+    let kind = flags.forge.forge.as_deref().map(str::parse::<GitHost>).transpose();
     Ok(Flags {
         kind: kind.map_err(|why| format!("--forge: {why}"))?,
         api: flags.forge.forge_api.clone(),
@@ -59,7 +60,7 @@ fn flags(flags: &AccessFlags) -> Result<Flags, String> {
 /// Returns the token: Opsy's own, else that of the repository, else one that a CI system has set. The last two are sent
 /// to no other host than that of the repository.
 async fn token(
-    kind: Kind,
+    kind: GitHost,
     variables: &BTreeMap<String, String>,
     credentials: Option<&Credentials>,
     is_near: bool,

@@ -2,9 +2,10 @@
 
 use std::path::PathBuf;
 
+use crate::api::git_host::GITHUB_API;
 use crate::git::address::AddressRules;
 use crate::git::auth::{Credentials, LoginSource};
-use crate::git::github_app::{App, DEFAULT_API, Tokens};
+use crate::git::github_app::{App, Tokens};
 use crate::git::{GitError, Secret};
 use crate::settings::{self, AddressFlags, EnvSecrets, GitFlags};
 
@@ -43,7 +44,7 @@ fn github_app(git: &GitFlags) -> Option<App> {
         id: git.github_app_id.clone()?,
         installation: git.github_installation_id.clone()?,
         key: Secret::File(git.github_app_key_file.clone()?),
-        api: git.github_api_url.clone().unwrap_or_else(|| DEFAULT_API.to_owned()),
+        api: git.github_api_url.clone().unwrap_or_else(|| GITHUB_API.to_owned()),
         read_only: false,
     })
 }

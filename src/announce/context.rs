@@ -81,20 +81,6 @@ fn console(region: &str) -> Option<String> {
     region.chars().all(plain).then(|| format!("https://{region}.{domain}"))
 }
 
-/// Returns the web page of a commit, if the host of the repository is known to have one.
-pub fn commit_url(repository: &str, commit: &str) -> Option<String> {
-    let rest = repository.strip_prefix("https://")?;
-    let rest = rest.trim_end_matches('/');
-    let (host, path) = rest.strip_suffix(".git").unwrap_or(rest).split_once('/')?;
-    let page = match host {
-        "github.com" => format!("{path}/commit/{commit}"),
-        "bitbucket.org" => format!("{path}/commits/{commit}"),
-        gitlab if gitlab.starts_with("gitlab.") => format!("{path}/-/commit/{commit}"),
-        _ => return None,
-    };
-    Some(format!("https://{host}/{page}"))
-}
-
 /// Returns a number of node groups.
 pub fn node_groups(count: usize) -> String {
     if count == 1 { "1 node group".to_owned() } else { format!("{count} node groups") }
@@ -114,16 +100,6 @@ pub fn took(from: Option<Timestamp>, to: Option<Timestamp>) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn commits_are_linked_where_the_host_has_pages_for_them() {
-        let url = commit_url("https://github.com/acme/images.git", "abc");
-        assert_eq!(url.as_deref(), Some("https://github.com/acme/images/commit/abc"));
-        let url = commit_url("https://gitlab.acme.io/a/b/images", "abc");
-        assert_eq!(url.as_deref(), Some("https://gitlab.acme.io/a/b/images/-/commit/abc"));
-        assert_eq!(commit_url("http://127.0.0.1:3000/images.git", "abc"), None);
-        assert_eq!(commit_url("/srv/images", "abc"), None);
-    }
 
     #[test]
     fn consoles_are_those_of_the_partition() {

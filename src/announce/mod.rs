@@ -20,7 +20,7 @@ mod trouble;
 use std::borrow::Cow;
 use std::time::Duration;
 
-pub use context::{Change, Context, Origin, commit_url, took};
+pub use context::{Change, Context, Origin, took};
 pub use subject::{Subject, listed, short_name};
 use subject::{argument, cause};
 pub use trouble::{PREFIX as TROUBLE, resolved};

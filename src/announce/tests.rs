@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::api::builder::{PackerBuilderSpec, PackerBuilderStatus};
+use crate::api::git_host::commit_url;
 use crate::api::refresher::{AMIRefresherSpec, AMIRefresherStatus};
 use crate::api::status::{BrokenFile, RepositoryStatus};
 use crate::api::{Key, Kind, ObjectKey, conditions::Condition};

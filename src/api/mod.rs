@@ -15,6 +15,7 @@ pub mod facts;
 pub mod fence;
 pub mod files;
 pub mod filters;
+pub mod git_host;
 pub mod glob;
 pub mod ids;
 pub mod lock;

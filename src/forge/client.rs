@@ -12,10 +12,11 @@ use super::gitea::Gitea;
 use super::github::GitHub;
 use super::gitlab::GitLab;
 use super::http::{Http, Response};
-use super::place::{Kind, Place};
+use super::place::Place;
 use super::status::Status;
 use super::text::one_line;
 use super::token::Token;
+use crate::api::git_host::GitHost;
 use crate::api::network::Network;
 use crate::wait;
 
@@ -59,9 +60,9 @@ impl Client {
         now: fn() -> Timestamp,
     ) -> Result<Self, ForgeError> {
         let forge: Box<dyn Forge> = match place.kind {
-            Kind::GitHub => Box::new(GitHub::new(&place)),
-            Kind::GitLab => Box::new(GitLab::new(&place)),
-            Kind::Gitea => Box::new(Gitea::new(&place)),
+            GitHost::GitHub => Box::new(GitHub::new(&place)),
+            GitHost::GitLab => Box::new(GitLab::new(&place)),
+            GitHost::Gitea => Box::new(Gitea::new(&place)),
         };
         Ok(Self { http: Http::new(network)?, forge, place, token, author, now })
     }

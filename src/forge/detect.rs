@@ -10,7 +10,8 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::place::{Address, Kind, Place};
+use super::place::{Address, Place};
+use crate::api::git_host::GitHost;
 
 /// The branch that a pull request is to be merged into.
 const TARGETS: [&str; 4] =
@@ -19,7 +20,7 @@ const TARGETS: [&str; 4] =
 /// What flags say. They take precedence over the CI.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Flags {
-    pub kind: Option<Kind>,
+    pub kind: Option<GitHost>,
     pub api: Option<String>,
     pub repository: Option<String>,
     pub number: Option<u64>,
@@ -41,7 +42,7 @@ pub struct Detected {
 /// What a CI system says.
 #[derive(Default)]
 struct Ci {
-    kind: Option<Kind>,
+    kind: Option<GitHost>,
     api: Option<String>,
     repository: Option<String>,
     number: Option<u64>,
@@ -83,7 +84,7 @@ pub fn detect(
     )?;
     // The variables of one CI say nothing about another forge.
     let ci = if ci.kind == Some(kind) { ci } else { Ci::default() };
-    let api = flags.api.clone().or(ci.api).or(default_api(kind).map(str::to_owned));
+    let api = flags.api.clone().or(ci.api).or_else(|| kind.public_api());
     let api = api.ok_or(
         "cannot detect the address of Gitea: set --forge-api, such as https://git.example.com/api/v1",
     )?;
@@ -107,19 +108,11 @@ pub fn target_branch(variables: &BTreeMap<String, String>) -> Option<String> {
     Variables(variables).first(&TARGETS)
 }
 
-fn default_api(kind: Kind) -> Option<&'static str> {
-    match kind {
-        Kind::GitHub => Some("https://api.github.com"),
-        Kind::GitLab => Some("https://gitlab.com/api/v4"),
-        Kind::Gitea => None,
-    }
-}
-
 fn read(variables: &Variables, event: &Value) -> Ci {
     if variables.is_true("GITEA_ACTIONS") || variables.is_true("FORGEJO_ACTIONS") {
-        actions(variables, event, Kind::Gitea)
+        actions(variables, event, GitHost::Gitea)
     } else if variables.is_true("GITHUB_ACTIONS") {
-        actions(variables, event, Kind::GitHub)
+        actions(variables, event, GitHost::GitHub)
     } else if variables.is_true("GITLAB_CI") {
         gitlab(variables)
     } else {
@@ -127,16 +120,16 @@ fn read(variables: &Variables, event: &Value) -> Ci {
     }
 }
 
-fn actions(variables: &Variables, event: &Value, kind: Kind) -> Ci {
+fn actions(variables: &Variables, event: &Value, kind: GitHost) -> Ci {
     let server = variables.first(&["GITHUB_SERVER_URL", "GITEA_SERVER_URL", "FORGEJO_SERVER_URL"]);
     let below = |path: &str| server.as_ref().map(|server| format!("{}/{path}", server.trim_end_matches('/')));
     let api = variables.get("GITHUB_API_URL").or_else(|| match kind {
-        Kind::Gitea => below("api/v1"),
+        GitHost::Gitea => server.as_ref().map(|server| kind.api(server)),
         _ => None,
     });
     let repository = variables.first(&["GITHUB_REPOSITORY", "GITEA_REPOSITORY", "FORGEJO_REPOSITORY"]);
     // The page of a run of Gitea has the number of the run in its repository.
-    let run = variables.get(if kind == Kind::Gitea { "GITHUB_RUN_NUMBER" } else { "GITHUB_RUN_ID" });
+    let run = variables.get(if kind == GitHost::Gitea { "GITHUB_RUN_NUMBER" } else { "GITHUB_RUN_ID" });
     let job =
         repository.as_ref().zip(run).and_then(|(path, run)| below(&format!("{path}/actions/runs/{run}")));
     let pull = &event["pull_request"];
@@ -163,13 +156,11 @@ fn number_of(event: &Value) -> Option<u64> {
 
 fn gitlab(variables: &Variables) -> Ci {
     let server = variables.get("CI_SERVER_URL");
-    let api = variables
-        .get("CI_API_V4_URL")
-        .or_else(|| server.map(|server| format!("{}/api/v4", server.trim_end_matches('/'))));
+    let api = variables.get("CI_API_V4_URL").or_else(|| server.map(|server| GitHost::GitLab.api(&server)));
     let target = variables.get("CI_MERGE_REQUEST_PROJECT_PATH");
     let number: Option<u64> = variables.get("CI_MERGE_REQUEST_IID").and_then(|iid| iid.parse().ok());
     Ci {
-        kind: Some(Kind::GitLab),
+        kind: Some(GitHost::GitLab),
         api,
         number,
         repository: target.or_else(|| variables.get("CI_PROJECT_PATH")),

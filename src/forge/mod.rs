@@ -42,7 +42,7 @@ pub use contract::{Author, Comment, PullRequest};
 pub use detect::{Detected, Flags, detect, target_branch};
 pub use error::ForgeError;
 pub use origin::{is_same_host, place_of};
-pub use place::{Address, Kind, Place};
+pub use place::{Address, Place};
 pub use post::{Done, Post, Posted, post};
 pub use propose::{Proposed, propose};
 pub use status::{State, Status};

@@ -1,17 +1,8 @@
 //! The forge of a repository: from the address that Git uses, and flags. Pure.
 
 use super::detect::Flags;
-use super::place::{Address, Kind, Place};
-
-/// Hosts of public services, and the kind of their forge.
-const HOSTS: [(&str, Kind); 4] = [
-    ("github.com", Kind::GitHub),
-    ("gitlab.com", Kind::GitLab),
-    ("codeberg.org", Kind::Gitea),
-    ("gitea.com", Kind::Gitea),
-];
-/// The API of github.com, which has a host of its own.
-const GITHUB_API: &str = "https://api.github.com";
+use super::place::{Address, Place};
+use crate::api::git_host::{GITHUB_API, GitHost};
 
 /// Returns where pull requests of a repository are. `address` is an https or SSH address, without credentials.
 ///
@@ -19,8 +10,8 @@ const GITHUB_API: &str = "https://api.github.com";
 /// What is not known, and which flag sets it.
 pub fn place_of(address: &str, flags: &Flags) -> Result<Place, String> {
     let origin = Origin::of(address);
-    let known = || HOSTS.iter().find(|(host, _)| origin.as_ref().is_some_and(|origin| origin.host == *host));
-    let kind = flags.kind.or_else(|| known().map(|(_, kind)| *kind)).ok_or_else(|| {
+    let known = || GitHost::of_service(&origin.as_ref()?.host);
+    let kind = flags.kind.or_else(known).ok_or_else(|| {
         format!(
             "the kind of Git host of {address} is not known: set --forge to github, gitlab, gitea or forgejo"
         )
@@ -38,8 +29,8 @@ pub fn place_of(address: &str, flags: &Flags) -> Result<Place, String> {
 /// github.com has a host of its own.
 pub fn is_same_host(place: &Place, address: &str) -> bool {
     let Some(origin) = Origin::of(address) else { return false };
-    let is_github = origin.host == HOSTS[0].0 && place.api.to_string() == GITHUB_API;
-    is_github || place.api.host() == origin.host
+    let is_github = GitHost::of_service(&origin.host) == Some(GitHost::GitHub);
+    (is_github && place.api.to_string() == GITHUB_API) || place.api.host() == origin.host
 }
 
 /// The parts of an address.
@@ -76,14 +67,8 @@ impl Origin {
         }
     }
 
-    fn api(&self, kind: Kind) -> String {
-        let path = match kind {
-            Kind::GitHub if self.host == HOSTS[0].0 => return GITHUB_API.to_owned(),
-            Kind::GitHub => "api/v3",
-            Kind::GitLab => "api/v4",
-            Kind::Gitea => "api/v1",
-        };
-        format!("{}://{}/{path}", self.scheme, self.server)
+    fn api(&self, kind: GitHost) -> String {
+        kind.api(&format!("{}://{}", self.scheme, self.server))
     }
 }
 
@@ -98,24 +83,28 @@ mod tests {
 
     #[test]
     fn the_address_of_the_repository_names_the_forge() {
-        let of = |kind: Option<Kind>| Flags { kind, ..Flags::default() };
+        let of = |kind: Option<GitHost>| Flags { kind, ..Flags::default() };
         for (address, kind, due) in [
             ("https://github.com/a/b.git", None, "GitHub https://api.github.com a/b"),
             ("git@github.com:a/b.git", None, "GitHub https://api.github.com a/b"),
             ("ssh://git@gitlab.com/a/b/c.git", None, "GitLab https://gitlab.com/api/v4 a/b/c"),
             ("https://codeberg.org/a/b/", None, "Gitea https://codeberg.org/api/v1 a/b"),
-            ("https://git.example.com/a/b", Some(Kind::GitHub), "GitHub https://git.example.com/api/v3 a/b"),
+            (
+                "https://git.example.com/a/b",
+                Some(GitHost::GitHub),
+                "GitHub https://git.example.com/api/v3 a/b",
+            ),
             (
                 "ssh://git@git.example.com:2222/a/b",
-                Some(Kind::Gitea),
+                Some(GitHost::Gitea),
                 "Gitea https://git.example.com/api/v1 a/b",
             ),
             (
                 "https://git.example.com:8443/a/b",
-                Some(Kind::GitLab),
+                Some(GitHost::GitLab),
                 "GitLab https://git.example.com:8443/api/v4 a/b",
             ),
-            ("http://127.0.0.1:80/a/b", Some(Kind::Gitea), "Gitea http://127.0.0.1:80/api/v1 a/b"),
+            ("http://127.0.0.1:80/a/b", Some(GitHost::Gitea), "Gitea http://127.0.0.1:80/api/v1 a/b"),
         ] {
             let found = found(address, &of(kind)).unwrap_or_else(|why| panic!("{address}: {why}"));
             assert_eq!(found.replace(":80/", "/"), due.replace(":80/", "/"), "{address}");
@@ -127,15 +116,15 @@ mod tests {
         let flags = |kind| Flags { kind, ..Flags::default() };
         for (address, kind, flag) in [
             ("https://git.example.com/a/b", None, "--forge "),
-            ("/srv/images.git", Some(Kind::GitLab), "--forge-api"),
-            ("https://git.example.com/a", Some(Kind::Gitea), "--forge-repository"),
+            ("/srv/images.git", Some(GitHost::GitLab), "--forge-api"),
+            ("https://git.example.com/a", Some(GitHost::Gitea), "--forge-repository"),
         ] {
             let why = found(address, &flags(kind)).expect_err("not known");
             assert!(why.contains(flag), "{why}");
         }
         let api = Some("https://git.example.com/api/v1".to_owned());
         let flags =
-            Flags { kind: Some(Kind::Gitea), api, repository: Some("a/b".to_owned()), ..Flags::default() };
+            Flags { kind: Some(GitHost::Gitea), api, repository: Some("a/b".to_owned()), ..Flags::default() };
         let due = Ok("Gitea https://git.example.com/api/v1 a/b".to_owned());
         assert_eq!(found("/srv/images.git", &flags), due);
     }
@@ -151,7 +140,7 @@ mod tests {
             ("https://git.example.com/a/b", Some("https://forge.example.com/api/v1"), false),
             ("/srv/images.git", Some("https://git.example.com/api/v1"), false),
         ] {
-            let (kind, repository) = (Some(Kind::GitHub), Some("a/b".to_owned()));
+            let (kind, repository) = (Some(GitHost::GitHub), Some("a/b".to_owned()));
             let flags = Flags { kind, api: api.map(str::to_owned), repository, ..Flags::default() };
             let place = place_of(address, &flags).expect("a place");
             assert_eq!(is_same_host(&place, address), due, "{address} {api:?}");
@@ -160,7 +149,7 @@ mod tests {
 
     #[test]
     fn a_token_is_not_sent_in_clear_text() {
-        let flags = Flags { kind: Some(Kind::Gitea), ..Flags::default() };
+        let flags = Flags { kind: Some(GitHost::Gitea), ..Flags::default() };
         assert!(found("http://git.example.com/a/b", &flags).is_err());
         let allowed = Flags { insecure_http: true, ..flags };
         assert!(found("http://git.example.com/a/b", &allowed).is_ok());

@@ -2,45 +2,14 @@
 
 use std::fmt;
 use std::net::IpAddr;
-use std::str::FromStr;
 
 use url::Url;
 
+use crate::api::git_host::GitHost;
 use crate::resolve;
 
 /// Maximum length of an address and of the path of a repository. No forge has longer ones.
 const LONGEST: usize = 500;
-
-/// A kind of forge. Forgejo has the API of Gitea.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    GitHub,
-    GitLab,
-    Gitea,
-}
-
-impl Kind {
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::GitHub => "GitHub",
-            Self::GitLab => "GitLab",
-            Self::Gitea => "Gitea",
-        }
-    }
-}
-
-impl FromStr for Kind {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text.to_ascii_lowercase().as_str() {
-            "github" => Ok(Self::GitHub),
-            "gitlab" => Ok(Self::GitLab),
-            "gitea" | "forgejo" => Ok(Self::Gitea),
-            _ => Err("must be github, gitlab, gitea or forgejo".to_owned()),
-        }
-    }
-}
 
 /// The address of an API, such as `https://api.github.com` or `https://gitlab.example.com/api/v4`.
 #[derive(Clone, PartialEq, Eq)]
@@ -117,7 +86,7 @@ impl fmt::Debug for Address {
 /// A repository of a forge.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Place {
-    pub kind: Kind,
+    pub kind: GitHost,
     pub api: Address,
     /// `owner/name`, and for GitLab also `group/subgroup/name`.
     pub repository: String,
@@ -126,13 +95,13 @@ pub struct Place {
 impl Place {
     /// # Errors
     /// Returns what is wrong with the path of the repository.
-    pub fn new(kind: Kind, api: Address, repository: &str) -> Result<Self, String> {
+    pub fn new(kind: GitHost, api: Address, repository: &str) -> Result<Self, String> {
         let parts: Vec<&str> = repository.split('/').collect();
         let is_segment = |part: &&str| {
             let is_plain = |c: char| c.is_ascii_alphanumeric() || ['-', '_', '.'].contains(&c);
             !part.is_empty() && *part != "." && *part != ".." && part.chars().all(is_plain)
         };
-        let has_depth = if kind == Kind::GitLab { parts.len() >= 2 } else { parts.len() == 2 };
+        let has_depth = if kind == GitHost::GitLab { parts.len() >= 2 } else { parts.len() == 2 };
         if !has_depth || repository.len() > LONGEST || !parts.iter().all(is_segment) {
             return Err(format!("{repository:?} is not a repository of {}: write owner/name", kind.name()));
         }

@@ -5,7 +5,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 use super::error::ForgeError;
-use super::place::Kind;
+use crate::api::git_host::GitHost;
 
 /// Opsy's own variables, which take precedence.
 const VARIABLE: &str = "OPSY_FORGE_TOKEN";
@@ -32,7 +32,7 @@ pub struct Token {
 ///
 /// # Errors
 /// No variable is set. The message names the variable, and which right the token needs.
-pub fn find(kind: Kind, variables: &BTreeMap<String, String>) -> Result<Source, ForgeError> {
+pub fn find(kind: GitHost, variables: &BTreeMap<String, String>) -> Result<Source, ForgeError> {
     let get = |name: &str| variables.get(name).filter(|value| !value.trim().is_empty());
     if let Some(path) = get(FILE) {
         return Ok(Source::File(path.into()));
@@ -41,11 +41,11 @@ pub fn find(kind: Kind, variables: &BTreeMap<String, String>) -> Result<Source, 
         ["GITEA_ACTIONS", "FORGEJO_ACTIONS"].iter().any(|name| get(name).is_some_and(|v| v == "true"));
     let names: &[&str] = match kind {
         // In Gitea Actions, it is a token for Gitea.
-        Kind::GitHub if is_gitea => &[VARIABLE],
-        Kind::GitHub => &[VARIABLE, "GITHUB_TOKEN", "GH_TOKEN"],
-        Kind::GitLab => &[VARIABLE, "GITLAB_TOKEN"],
-        Kind::Gitea if is_gitea => &[VARIABLE, "GITEA_TOKEN", "FORGEJO_TOKEN", "GITHUB_TOKEN"],
-        Kind::Gitea => &[VARIABLE, "GITEA_TOKEN", "FORGEJO_TOKEN"],
+        GitHost::GitHub if is_gitea => &[VARIABLE],
+        GitHost::GitHub => &[VARIABLE, "GITHUB_TOKEN", "GH_TOKEN"],
+        GitHost::GitLab => &[VARIABLE, "GITLAB_TOKEN"],
+        GitHost::Gitea if is_gitea => &[VARIABLE, "GITEA_TOKEN", "FORGEJO_TOKEN", "GITHUB_TOKEN"],
+        GitHost::Gitea => &[VARIABLE, "GITEA_TOKEN", "FORGEJO_TOKEN"],
     };
     for name in names {
         if let Some(value) = get(name) {
@@ -53,12 +53,12 @@ pub fn find(kind: Kind, variables: &BTreeMap<String, String>) -> Result<Source, 
         }
     }
     let how = match kind {
-        Kind::GitHub => "in a workflow, set GITHUB_TOKEN: ${{ github.token }} in the env of the step",
-        Kind::GitLab => {
+        GitHost::GitHub => "in a workflow, set GITHUB_TOKEN: ${{ github.token }} in the env of the step",
+        GitHost::GitLab => {
             "CI_JOB_TOKEN cannot write comments, so create a project access token with the scope api and the role \
              Reporter (for the status: Developer), and add it as a masked variable"
         }
-        Kind::Gitea => "in a workflow, set GITEA_TOKEN: ${{ github.token }} in the env of the step",
+        GitHost::Gitea => "in a workflow, set GITEA_TOKEN: ${{ github.token }} in the env of the step",
     };
     Err(ForgeError::Config(format!("no token for {}: set {VARIABLE} or {FILE}; {how}", kind.name())))
 }

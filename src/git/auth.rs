@@ -10,10 +10,11 @@ use git2::cert::Cert;
 use git2::{CertificateCheckStatus, Cred, CredentialType, ErrorClass, ErrorCode};
 
 use super::address::Address;
-use super::github_app::{App, DEFAULT_API, Tokens};
+use super::github_app::{App, Tokens};
 use super::secret::Secret;
 use super::ssh::{KnownHosts, SshKey};
 use super::{GitError, origin};
+use crate::api::git_host::GITHUB_API;
 
 /// The user name that is sent with a token if none is set: the one of GitHub. GitLab and Gitea accept any name.
 const TOKEN_USER: &str = "x-access-token";
@@ -180,7 +181,7 @@ fn app_of_secret(name: &str, values: &BTreeMap<String, String>) -> Result<Option
         installation: required(["githubAppInstallationID", "GITSYNC_GITHUB_APP_INSTALLATION_ID"])?,
         key: Secret::Value(key.clone()),
         api: value(["githubAppBaseURL", "GITSYNC_GITHUB_BASE_URL"])
-            .map_or(DEFAULT_API, |api| api.trim())
+            .map_or(GITHUB_API, |api| api.trim())
             .to_owned(),
         read_only: true,
     };

@@ -27,12 +27,11 @@ use url::Url;
 
 use super::GitError;
 use super::secret::Secret;
+use crate::api::git_host::GITHUB_API;
 use crate::api::ids::digest;
 use crate::api::lock::lock;
 use crate::api::network::{Authorities, Network};
 
-/// The API of github.com. The API of GitHub Enterprise Server is at `https://<host>/api/v3`.
-pub const DEFAULT_API: &str = "https://api.github.com";
 /// GitHub accepts signed requests with a lifetime of at most ten minutes, by its own clock.
 const REQUEST_LIFETIME: SignedDuration = SignedDuration::from_mins(9);
 /// The tolerated difference between the clocks.
@@ -91,7 +90,7 @@ impl App {
         );
         let invalid = || {
             GitError::Credentials(format!(
-                "{:?} is not a valid API URL of a GitHub server: use {DEFAULT_API}, or https://<host>/api/v3",
+                "{:?} is not a valid API URL of a GitHub server: use {GITHUB_API}, or https://<host>/api/v3",
                 self.api
             ))
         };

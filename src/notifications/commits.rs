@@ -5,8 +5,9 @@ use std::sync::{Arc, Mutex};
 
 use tokio::sync::watch;
 
-use crate::announce::{self, Change};
+use crate::announce::Change;
 use crate::api::CommitId;
+use crate::api::git_host;
 use crate::api::lock::lock;
 use crate::git::Handle;
 use crate::git::templates::Templates;
@@ -43,7 +44,7 @@ impl Commits {
         else {
             return;
         };
-        let url = announce::commit_url(&repository, described.id.as_str());
+        let url = git_host::commit_url(&repository, described.id.as_str());
         let (author, subject) = (described.author, described.subject);
         let change = Change { id: described.id.to_string(), author, subject, url };
         let mut known = lock(&self.known);

@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use anyhow::{Context as _, bail};
 
 use crate::agent::now;
+use crate::api::git_host::GitHost;
 use crate::api::network::Network;
-use crate::forge::{self, Client, Detected, Kind, Marker, Post, PullRequest, State, Status};
+use crate::forge::{self, Client, Detected, Marker, Post, PullRequest, State, Status};
 use crate::preview::render;
 use crate::preview::report::Report;
 use crate::settings;
@@ -21,7 +22,7 @@ pub struct PostFlags {
     pub post: bool,
     /// Post to this kind of Git host: github, gitlab, gitea or forgejo; default: that of the CI job
     #[arg(long, value_name = "HOST")]
-    pub forge: Option<Kind>,
+    pub forge: Option<GitHost>,
     /// Use the API of the Git host at this address; default: that of the CI job
     #[arg(long, value_name = "URL")]
     pub forge_api: Option<String>,

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 
 use super::{NEW, OLD};
-use crate::forge::{Address, Detected, Flags, Kind, Place, Source, Token, detect, find_token, target_branch};
+use crate::api::git_host::GitHost;
+use crate::forge::{Address, Detected, Flags, Place, Source, Token, detect, find_token, target_branch};
 
 fn variables(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
     pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
@@ -46,7 +47,7 @@ fn github_actions() {
     assert_eq!(
         detected,
         Detected {
-            place: Place::new(Kind::GitHub, api, "platform/images").expect("a place"),
+            place: Place::new(GitHost::GitHub, api, "platform/images").expect("a place"),
             number: Some(7),
             head: Some(NEW.to_owned()),
             job: Some("https://github.com/platform/images/actions/runs/99".to_owned()),
@@ -88,7 +89,7 @@ fn gitea_and_forgejo_set_the_variables_of_github_too() {
         all.insert("GITHUB_SERVER_URL".to_owned(), "https://git.example.com/".to_owned());
         all.insert("GITHUB_RUN_NUMBER".to_owned(), "12".to_owned());
         let detected = detect(&Flags::default(), &all, Some(&event(NEW))).expect("everything");
-        assert_eq!(detected.place.kind, Kind::Gitea);
+        assert_eq!(detected.place.kind, GitHost::Gitea);
         assert_eq!(detected.place.api.to_string(), "https://git.example.com/api/v1");
         assert_eq!(detected.job.as_deref(), Some("https://git.example.com/platform/images/actions/runs/12"));
         all.remove("GITHUB_API_URL");
@@ -110,7 +111,7 @@ fn flags_take_precedence_and_another_forge_ignores_the_ci() {
     let flags = Flags { number: Some(9), ..Flags::default() };
     let detected = detect(&flags, &variables(&GITHUB), Some(&event(NEW))).expect("everything");
     assert_eq!((detected.number, detected.head), (Some(9), None), "the head is that of another pull request");
-    let flags = Flags { kind: Some(Kind::GitLab), repository: Some("a/b".to_owned()), ..Flags::default() };
+    let flags = Flags { kind: Some(GitHost::GitLab), repository: Some("a/b".to_owned()), ..Flags::default() };
     let detected = detect(&flags, &variables(&GITHUB), Some(&event(NEW))).expect("everything");
     assert_eq!(detected.place.api.to_string(), "https://gitlab.com/api/v4");
     assert_eq!((detected.number, detected.job), (None, None));
@@ -125,9 +126,9 @@ fn what_is_missing_is_named_with_its_flag() {
         detect(flags, &variables(pairs), None).expect_err("something is missing")
     };
     assert!(missing(&Flags::default(), &[]).contains("--forge"));
-    let gitea = Flags { kind: Some(Kind::Gitea), ..Flags::default() };
+    let gitea = Flags { kind: Some(GitHost::Gitea), ..Flags::default() };
     assert!(missing(&gitea, &[]).contains("--forge-api"));
-    let github = Flags { kind: Some(Kind::GitHub), ..Flags::default() };
+    let github = Flags { kind: Some(GitHost::GitHub), ..Flags::default() };
     assert!(missing(&github, &[]).contains("--forge-repository"));
 }
 
@@ -150,9 +151,9 @@ fn addresses_and_repositories_are_checked() {
         Place::new(kind, Address::parse("https://git.example.com", false).expect("an address"), path)
     };
     for path in ["images", "a/b/c", "a/../b", "a/b?x", "/b", "a b/c", "..//"] {
-        place(Kind::GitHub, path).expect_err(path);
+        place(GitHost::GitHub, path).expect_err(path);
     }
-    place(Kind::GitLab, "group/sub/images").expect("a subgroup");
+    place(GitHost::GitLab, "group/sub/images").expect("a subgroup");
 }
 
 #[test]
@@ -163,14 +164,14 @@ fn tokens_come_from_the_variables_of_their_forge() {
         Err(error) => error.to_string(),
     };
     let both = [("GITHUB_TOKEN", "a"), ("GITEA_ACTIONS", "true")];
-    assert_eq!(from(Kind::GitHub, &both[..1]), "GITHUB_TOKEN");
-    assert_eq!(from(Kind::Gitea, &both), "GITHUB_TOKEN");
-    assert!(from(Kind::Gitea, &both[..1]).contains("no token for Gitea"), "it is a token for GitHub");
-    assert!(from(Kind::GitHub, &both).contains("no token for GitHub"), "it is a token for Gitea");
-    assert!(from(Kind::GitLab, &[("CI_JOB_TOKEN", "a")]).contains("CI_JOB_TOKEN cannot write comments"));
+    assert_eq!(from(GitHost::GitHub, &both[..1]), "GITHUB_TOKEN");
+    assert_eq!(from(GitHost::Gitea, &both), "GITHUB_TOKEN");
+    assert!(from(GitHost::Gitea, &both[..1]).contains("no token for Gitea"), "it is a token for GitHub");
+    assert!(from(GitHost::GitHub, &both).contains("no token for GitHub"), "it is a token for Gitea");
+    assert!(from(GitHost::GitLab, &[("CI_JOB_TOKEN", "a")]).contains("CI_JOB_TOKEN cannot write comments"));
     let own = [("OPSY_FORGE_TOKEN", "a"), ("GITLAB_TOKEN", "b"), ("OPSY_FORGE_TOKEN_FILE", "/run/token")];
-    assert_eq!(from(Kind::GitLab, &own[..2]), "OPSY_FORGE_TOKEN");
-    assert_eq!(from(Kind::GitLab, &own), "/run/token");
+    assert_eq!(from(GitHost::GitLab, &own[..2]), "OPSY_FORGE_TOKEN");
+    assert_eq!(from(GitHost::GitLab, &own), "/run/token");
 }
 
 #[test]

@@ -7,7 +7,7 @@ fn app() -> App {
         id: "123456".to_owned(),
         installation: "77".to_owned(),
         key: Secret::Value("key".to_owned()),
-        api: DEFAULT_API.to_owned(),
+        api: GITHUB_API.to_owned(),
         read_only: false,
     }
 }

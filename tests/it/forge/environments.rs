@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
+use opsy::api::git_host::GitHost;
 use opsy::api::network::{Authorities, Network};
 use opsy::api::proxy::Proxies;
-use opsy::forge::{Address, Client, Detected, Flags, ForgeError, Kind, Place, Token, connect, post};
+use opsy::forge::{Address, Client, Detected, Flags, ForgeError, Place, Token, connect, post};
 use serde_json::json;
 
 use super::{Bed, Pull, TOKEN};
@@ -17,7 +18,7 @@ use crate::network::bed::Network as Company;
 fn variables(pull: &Pull<'_>, event: &str) -> BTreeMap<String, String> {
     let (api, number) = (pull.api(), pull.number.to_string());
     let pairs: &[(&str, &str)] = match pull.kind {
-        Kind::GitLab => &[
+        GitHost::GitLab => &[
             ("GITLAB_CI", "true"),
             ("CI_API_V4_URL", &api),
             ("CI_PROJECT_PATH", &pull.repository),
@@ -27,7 +28,7 @@ fn variables(pull: &Pull<'_>, event: &str) -> BTreeMap<String, String> {
         ],
         kind => &[
             ("GITHUB_ACTIONS", "true"),
-            ("GITEA_ACTIONS", if kind == Kind::Gitea { "true" } else { "" }),
+            ("GITEA_ACTIONS", if kind == GitHost::Gitea { "true" } else { "" }),
             ("GITHUB_API_URL", &api),
             ("GITHUB_REPOSITORY", &pull.repository),
             ("GITHUB_EVENT_PATH", event),
@@ -68,7 +69,7 @@ fn what_is_missing_is_named_and_no_secret_is() {
             variables.insert(name.to_owned(), value.to_owned());
             connected(&variables).map(drop).expect_err("refused").to_string()
         };
-        let token = if pull.kind == Kind::GitLab { "GITLAB_TOKEN" } else { "GITHUB_TOKEN" };
+        let token = if pull.kind == GitHost::GitLab { "GITLAB_TOKEN" } else { "GITHUB_TOKEN" };
         let without = refused(token, "");
         assert!(without.contains("set OPSY_FORGE_TOKEN or OPSY_FORGE_TOKEN_FILE"), "{without}");
         let broken = refused(token, "two words");

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use opsy::api::git_host::GitHost;
 use opsy::forge::comment::MOST_BYTES;
-use opsy::forge::{Done, ForgeError, Kind, Marker, Post, post};
+use opsy::forge::{Done, ForgeError, Marker, Post, post};
 use serde_json::json;
 
 use super::Bed;
@@ -149,7 +150,7 @@ async fn reads_are_repeated_and_writes_are_not() {
 async fn gitlab_limits_notes_per_minute() {
     let bed = Bed::start();
     let pull = bed.pulls().remove(1);
-    assert_eq!(pull.kind, Kind::GitLab);
+    assert_eq!(pull.kind, GitHost::GitLab);
     bed.control("settings", json!({ "gitlab_notes": 1 }));
     pull.post(&pull.head, "a plan").await;
     bed.control("clock", json!({ "advance": 57 }));

@@ -12,8 +12,9 @@ mod refusals;
 mod statuses;
 
 use jiff::Timestamp;
+use opsy::api::git_host::GitHost;
 use opsy::api::network::Network;
-use opsy::forge::{Address, Client, Kind, Marker, Place, Post, Posted, Token, post};
+use opsy::forge::{Address, Client, Marker, Place, Post, Posted, Token, post};
 use serde_json::{Value, json};
 
 use crate::bed::{Process, request};
@@ -29,7 +30,7 @@ pub struct Bed {
 /// A pull request of one forge. Each forge has a repository of its own.
 pub struct Pull<'a> {
     bed: &'a Bed,
-    pub kind: Kind,
+    pub kind: GitHost,
     pub repository: String,
     pub number: u64,
     pub head: String,
@@ -52,13 +53,13 @@ impl Bed {
 
     /// A pull request from the branch `change` in each of the three forges.
     pub fn pulls(&self) -> Vec<Pull<'_>> {
-        [Kind::GitHub, Kind::GitLab, Kind::Gitea]
+        [GitHost::GitHub, GitHost::GitLab, GitHost::Gitea]
             .map(|kind| self.pull(kind, &json!({ "branch": "change" })))
             .into()
     }
 
     /// A pull request that is opened with these parameters.
-    pub fn pull(&self, kind: Kind, asked: &Value) -> Pull<'_> {
+    pub fn pull(&self, kind: GitHost, asked: &Value) -> Pull<'_> {
         let repository = format!("platform/{}", kind.name().to_lowercase());
         let mut asked = asked.clone();
         asked["repository"] = json!(repository);
@@ -89,7 +90,7 @@ impl Bed {
 }
 
 /// A client of a repository at this API.
-fn client(kind: Kind, api: &str, repository: &str, token: &str, author: Option<&str>) -> Client {
+fn client(kind: GitHost, api: &str, repository: &str, token: &str, author: Option<&str>) -> Client {
     let api = Address::parse(api, false).expect("an address");
     let place = Place::new(kind, api, repository).expect("a repository");
     let token = Token::new(token, "FORGE_TOKEN").expect("a token");

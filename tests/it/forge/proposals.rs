@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex};
 
 use futures::FutureExt as _;
 use jiff::Timestamp;
+use opsy::api::git_host::GitHost;
 use opsy::api::{CommitId, Owner, reasons};
-use opsy::forge::Kind;
 use opsy::git::address::Address;
 use opsy::git::commit::Edit;
 use opsy::git::{Handle, Options};
@@ -76,12 +76,12 @@ impl Drop for World<'_> {
 }
 
 impl<'a> World<'a> {
-    async fn new(bed: &'a Bed, kind: Kind, settings: &str) -> Self {
+    async fn new(bed: &'a Bed, kind: GitHost, settings: &str) -> Self {
         Self::with(bed, kind, settings, |_| {}).await
     }
 
     /// The agent reads the repository with these options.
-    async fn with(bed: &'a Bed, kind: Kind, settings: &str, options: impl FnOnce(&mut Options)) -> Self {
+    async fn with(bed: &'a Bed, kind: GitHost, settings: &str, options: impl FnOnce(&mut Options)) -> Self {
         let server = GitServer::start();
         server.remote().commit("main", &[("a.yaml", Some("1"))]);
         let repository = format!("platform/{}", kind.name().to_lowercase());
@@ -175,7 +175,7 @@ impl<'a> World<'a> {
     }
 }
 
-const KINDS: [Kind; 3] = [Kind::GitHub, Kind::GitLab, Kind::Gitea];
+const KINDS: [GitHost; 3] = [GitHost::GitHub, GitHost::GitLab, GitHost::Gitea];
 
 #[tokio::test]
 async fn one_pull_request_is_opened_updated_rebuilt_and_closed() {
@@ -226,7 +226,7 @@ async fn a_repository_on_this_machine_has_the_same_branch() {
     let local = |options: &mut Options| {
         options.address = Address::parse(&path.display().to_string()).expect("an address");
     };
-    let world = World::with(&bed, Kind::Gitea, PULL_REQUEST, local).await;
+    let world = World::with(&bed, GitHost::Gitea, PULL_REQUEST, local).await;
     bed.control("repository", json!({ "repository": world.pull.repository, "git": path }));
     world.put("one", Some("built"));
     world.publish().await;
@@ -337,7 +337,7 @@ async fn a_branch_with_commits_of_others_is_left_alone_and_named() {
 #[tokio::test]
 async fn a_commit_that_is_pushed_meanwhile_is_not_replaced() {
     let bed = Bed::start();
-    let world = World::new(&bed, Kind::Gitea, PULL_REQUEST).await;
+    let world = World::new(&bed, GitHost::Gitea, PULL_REQUEST).await;
     world.put("one", Some("built"));
     world.publish().await;
     // The hook runs after the fetch and before the branch is moved: it moves the branch first.
@@ -379,7 +379,7 @@ async fn an_error_of_the_forge_is_reported_and_survived() {
 async fn a_target_that_does_not_exist_and_a_refused_push_are_named() {
     let bed = Bed::start();
     let settings = r#"{"publish": {"mode": "PullRequest", "branch": "release"}}"#;
-    let world = World::new(&bed, Kind::GitHub, settings).await;
+    let world = World::new(&bed, GitHost::GitHub, settings).await;
     world.put("one", Some("built"));
     let (reason, message) = world.failure().await;
     assert_eq!(reason, reasons::PUSH_FAILED, "{message}");
@@ -399,7 +399,7 @@ async fn a_target_that_does_not_exist_and_a_refused_push_are_named() {
 async fn work_in_progress_takes_nothing_out_of_the_pull_request() {
     let bed = Bed::start();
     let settings = r#"{"publish": {"mode": "PullRequest"}, "setters": {"paths": ["infra/**"]}}"#;
-    let world = World::new(&bed, Kind::GitLab, settings).await;
+    let world = World::new(&bed, GitHost::GitLab, settings).await;
     world.remote().commit("main", &[("infra/prod.tfvars", Some(TFVARS))]);
     world.load().await;
     world.set_ami("ami-2");
@@ -431,7 +431,7 @@ const SETTERS: &str = r#"{"setters": {"paths": ["infra/**", "packer/**"],
 async fn setters_reach_the_branch_in_both_modes() {
     let bed = Bed::start();
     for (mode, branch) in [("Commit", "main"), ("PullRequest", BRANCH)] {
-        let world = World::new(&bed, Kind::GitHub, &SETTERS.replace("MODE", mode)).await;
+        let world = World::new(&bed, GitHost::GitHub, &SETTERS.replace("MODE", mode)).await;
         let files = [("infra/prod.tfvars", TFVARS), ("infra/x.tfvars.json", JSON), ("other.tfvars", TFVARS)];
         world.remote().commit("main", &files.map(|(path, text)| (path, Some(text))));
         let script = world.remote().repo().blob(TFVARS.as_bytes()).expect("a blob");
@@ -464,7 +464,7 @@ async fn setters_reach_the_branch_in_both_modes() {
 #[tokio::test]
 async fn a_setter_with_an_error_changes_nothing_and_is_named() {
     let bed = Bed::start();
-    let world = World::new(&bed, Kind::GitHub, &SETTERS.replace("MODE", "Commit")).await;
+    let world = World::new(&bed, GitHost::GitHub, &SETTERS.replace("MODE", "Commit")).await;
     let wrong = TFVARS.replace("node:", "gone:") + &TFVARS.replace("nodes", "more");
     let template = "ami = \"ami-1\" # {\"$opsy\": \"node:us-east-1:x86_64\"}\n";
     world.remote().commit(

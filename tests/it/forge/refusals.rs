@@ -68,7 +68,8 @@ async fn a_scope_of_gitlab_and_the_name_of_a_user_of_gitea() {
 #[tokio::test]
 async fn the_token_of_a_fork_only_reads() {
     let bed = Bed::start();
-    let pull = bed.pull(opsy::forge::Kind::GitHub, &json!({ "branch": "patch", "fork": "eve/images" }));
+    let pull =
+        bed.pull(opsy::api::git_host::GitHost::GitHub, &json!({ "branch": "patch", "fork": "eve/images" }));
     let lacks = ["issues:write", "pull_requests:write", "statuses:write"];
     let error = refused(&pull, json!({ "kind": "actions", "lacks": lacks })).await;
     says(&pull, &error, &["the pull request is from a fork", "workflow_run"]);

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use opsy::forge::Kind;
+use opsy::api::git_host::GitHost;
 use serde_json::{Value, json};
 
 use super::Planned;
@@ -61,12 +61,12 @@ impl Job {
     /// GitHub and Gitea check out the merge commit and its parents, and GitLab the branch with its history.
     fn new(planned: &Planned, pull: &Pull<'_>) -> Self {
         let (reference, depth) = match pull.kind {
-            Kind::GitLab => ("topic", None),
+            GitHost::GitLab => ("topic", None),
             _ => ("refs/pull/1/merge", Some(2)),
         };
         let dir = planned.checkout(reference, depth);
         let mut variables = variables(planned, pull, &dir);
-        let text = if pull.kind == Kind::GitLab {
+        let text = if pull.kind == GitHost::GitLab {
             let job = template("gitlab.yml");
             let lines = job["opsy"]["script"].as_array().expect("a script").iter();
             lines.map(|line| line.as_str().expect("a line")).collect::<Vec<_>>().join("\n")
@@ -94,7 +94,7 @@ fn variables(planned: &Planned, pull: &Pull<'_>, dir: &Path) -> BTreeMap<String,
     fs::write(&event, json!({ "pull_request": request }).to_string()).expect("written");
     let path = |name: &str| dir.join(".git").join(name).display().to_string();
     let pairs = match pull.kind {
-        Kind::GitLab => vec![
+        GitHost::GitLab => vec![
             ("GITLAB_CI", "true".to_owned()),
             ("CI_API_V4_URL", pull.api()),
             ("CI_PROJECT_PATH", pull.repository.clone()),
@@ -113,7 +113,7 @@ fn variables(planned: &Planned, pull: &Pull<'_>, dir: &Path) -> BTreeMap<String,
         ],
         kind => vec![
             ("GITHUB_ACTIONS", "true".to_owned()),
-            ("GITEA_ACTIONS", (kind == Kind::Gitea).to_string()),
+            ("GITEA_ACTIONS", (kind == GitHost::Gitea).to_string()),
             ("GITHUB_API_URL", pull.api()),
             ("GITHUB_BASE_REF", "main".to_owned()),
             ("GITHUB_REPOSITORY", pull.repository.clone()),
@@ -152,7 +152,7 @@ fn each_template_posts_one_comment_and_a_status_and_does_not_repeat_itself() {
         let status = &pull.state()["statuses"][0];
         assert!(status["state"].to_string().contains("fail"), "{}: {status}", pull.name());
         job.set(
-            if pull.kind == Kind::GitLab { "OPSY_STATUS_BRANCH" } else { "PLAN_STATUS_BRANCH" },
+            if pull.kind == GitHost::GitLab { "OPSY_STATUS_BRANCH" } else { "PLAN_STATUS_BRANCH" },
             "opsy-status",
         );
         let outcome = job.run(&planned);
@@ -175,7 +175,7 @@ fn each_template_posts_one_comment_and_a_status_and_does_not_repeat_itself() {
             0,
             "no token is left"
         );
-        if pull.kind != Kind::GitLab {
+        if pull.kind != GitHost::GitLab {
             let read = |name: &str| fs::read_to_string(&job.variables[name]).expect("a file");
             assert!(read("GITHUB_STEP_SUMMARY").starts_with("### Opsy plan: 1 build"));
             assert_eq!(read("GITHUB_OUTPUT").lines().last(), Some("changes=true"));
@@ -217,7 +217,7 @@ fn a_fork_is_planned_without_aws_alone() {
     planned.push_topic();
     let bed = Bed::start();
     let forked = |kind| bed.pull(kind, &json!({ "branch": "change", "fork": "somebody/images" }));
-    let pull = forked(Kind::GitHub);
+    let pull = forked(GitHost::GitHub);
     let mut job = Job::new(&planned, &pull);
     let outcome = job.run(&planned);
     assert_eq!(outcome.status.code(), Some(1), "{outcome:?}");
@@ -228,7 +228,7 @@ fn a_fork_is_planned_without_aws_alone() {
     assert_eq!(outcome.status.code(), Some(0), "{outcome:?}");
 
     // The pipeline of a fork has its own remote, and no variable of the project.
-    let gitlab = forked(Kind::GitLab);
+    let gitlab = forked(GitHost::GitLab);
     let mut job = Job::new(&planned, &gitlab);
     job.set("CI_MERGE_REQUEST_SOURCE_PROJECT_ID", "2");
     planned.world.git(&job.dir, &["remote", "set-url", "origin", "file:///nonexistent"]);

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use opsy::forge::Kind;
+use opsy::api::git_host::GitHost;
 use serde_json::json;
 
 use super::{Planned, actions, read};
@@ -23,7 +23,7 @@ fn post(planned: &Planned, pull: &Pull<'_>, args: &[&str]) -> Outcome {
 fn a_fork_is_known_from_the_forge_before_anything_is_read() {
     let planned = Planned::new();
     let bed = Bed::start();
-    for kind in [Kind::GitHub, Kind::GitLab, Kind::Gitea] {
+    for kind in [GitHost::GitHub, GitHost::GitLab, GitHost::Gitea] {
         let pull = bed.pull(kind, &json!({ "branch": "change", "fork": "somebody/images" }));
         let outcome = post(&planned, &pull, &["--head", "HEAD"]);
         assert_eq!(outcome.status.code(), Some(1), "{}: {outcome:?}", pull.name());
