@@ -1,5 +1,5 @@
-//! Access to the forge on which the agent opens pull requests: its place by the flags and the address of the repository,
-//! and its token.
+//! Access to the forge: what its flags say, and for the pull requests of the agent its place by the address of the
+//! repository, and its token.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use crate::forge::{self, Client, Flags, ForgeError, Token};
 use crate::git::address::Address;
 use crate::git::auth::Credentials;
 use crate::publish::Connect;
-use crate::settings::{self, AccessFlags};
+use crate::settings::{self, AccessFlags, ForgeFlags};
 
 /// The variables for the token that only Opsy reads.
 const OWN: [&str; 2] = ["OPSY_FORGE_TOKEN", "OPSY_FORGE_TOKEN_FILE"];
@@ -25,19 +25,14 @@ pub fn connect(
     network: &Network,
     credentials: Option<Credentials>,
 ) -> Connect {
-    let flags = flags(access);
+    let flags = flags(&access.forge, access.git.addresses.insecure_http);
     let (address, network) = (address.as_str().to_owned(), network.clone());
-    let mut variables = settings::environment();
-    if let Some(file) = &access.forge.forge_token_file {
-        variables.insert(OWN[1].to_owned(), file.display().to_string());
-    }
-    let variables = Arc::new(variables);
+    let variables = Arc::new(variables(&access.forge));
     Arc::new(move || {
         let (flags, address, network) = (flags.clone(), address.clone(), network.clone());
         let (variables, credentials) = (variables.clone(), credentials.clone());
         async move {
-            let place = forge::place_of(&address, &flags.map_err(ForgeError::Config)?);
-            let place = place.map_err(ForgeError::Config)?;
+            let place = forge::place_of(&address, &flags).map_err(ForgeError::Config)?;
             let is_near = forge::is_same_host(&place, &address);
             let token = token(place.kind, &variables, credentials.as_ref(), is_near).await?;
             Client::new(&network, place, token, None, now)
@@ -46,15 +41,23 @@ pub fn connect(
     })
 }
 
-fn flags(flags: &RunFlags) -> Result<Flags, String> {
-    let kind = flags.forge.forge.as_deref().map(str::parse::<GitHost>).transpose();
-    Ok(Flags {
-        kind: kind.map_err(|why| format!("--forge: {why}"))?,
-        api: flags.forge.forge_api.clone(),
-        repository: flags.forge.forge_repository.clone(),
+/// Returns what the flags say.
+pub fn flags(flags: &ForgeFlags, insecure_http: bool) -> Flags {
+    Flags {
+        kind: flags.forge,
+        api: flags.forge_api.clone(),
+        repository: flags.forge_repository.clone(),
         number: None,
-        insecure_http: flags.git.addresses.insecure_http,
-    })
+        insecure_http,
+    }
+}
+
+/// Returns the environment, in which the flags for the token take precedence.
+pub fn variables(flags: &ForgeFlags) -> BTreeMap<String, String> {
+    let mut variables = settings::environment();
+    let file = flags.forge_token_file.as_ref();
+    variables.extend(file.map(|file| (OWN[1].to_owned(), file.display().to_string())));
+    variables
 }
 
 /// Returns the token: Opsy's own, else that of the repository, else one that a CI system has set. The last two are sent

@@ -13,7 +13,7 @@ pub mod check;
 mod clock;
 mod endpoints;
 mod engine;
-mod forge;
+pub mod forge;
 mod inputs;
 mod kubernetes;
 pub mod memory;

@@ -1,34 +1,23 @@
 //! `opsy plan --post`: the plan as the one comment on a pull request, with a commit status beside it.
 
-use std::collections::BTreeMap;
-
 use anyhow::{Context as _, bail};
 
-use crate::agent::now;
-use crate::api::git_host::GitHost;
+use crate::agent::{self, now};
 use crate::api::network::Network;
 use crate::forge::{self, Client, Detected, Marker, Post, PullRequest, State, Status};
 use crate::preview::render;
 use crate::preview::report::Report;
-use crate::settings;
+use crate::settings::ForgeFlags;
 use crate::telemetry::out;
 
 /// Flags of the pull request. In GitHub Actions, GitLab CI and Gitea or Forgejo Actions, none of them is needed.
 #[derive(clap::Args, Clone, Debug, Default)]
 pub struct PostFlags {
-    /// Post the plan as a comment on the pull request, replace that of an earlier run, and set a commit status. The token is
-    /// read from the variable OPSY_FORGE_TOKEN, or from that of the CI job
+    /// Post the plan as a comment on the pull request, replace that of an earlier run, and set a commit status
     #[arg(long)]
     pub post: bool,
-    /// Post to this kind of Git host: github, gitlab, gitea or forgejo; default: that of the CI job
-    #[arg(long, value_name = "HOST")]
-    pub forge: Option<GitHost>,
-    /// Use the API of the Git host at this address; default: that of the CI job
-    #[arg(long, value_name = "URL")]
-    pub forge_api: Option<String>,
-    /// Post to this repository of the Git host; default: that of the CI job
-    #[arg(long, value_name = "OWNER/NAME")]
-    pub forge_repository: Option<String>,
+    #[command(flatten)]
+    pub forge: ForgeFlags,
     /// Post to this pull request; default: that of the CI job
     #[arg(long, value_name = "NUMBER")]
     pub pull_request: Option<u64>,
@@ -55,14 +44,9 @@ impl Target {
         (is_offline, insecure_http): (bool, bool),
         network: &Network,
     ) -> anyhow::Result<Self> {
-        let variables: BTreeMap<String, String> = settings::environment();
-        let flags = forge::Flags {
-            kind: flags.forge,
-            api: flags.forge_api.clone(),
-            repository: flags.forge_repository.clone(),
-            number: flags.pull_request,
-            insecure_http,
-        };
+        let variables = agent::forge::variables(&flags.forge);
+        let number = flags.pull_request;
+        let flags = forge::Flags { number, ..agent::forge::flags(&flags.forge, insecure_http) };
         let (Detected { number, head, job, .. }, client) = forge::connect(&flags, &variables, network, now)?;
         let number = number.context("cannot detect the pull request: set --pull-request NUMBER")?;
         let pull_request = client.pull_request(number).await?;
