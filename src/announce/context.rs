@@ -4,6 +4,7 @@ use jiff::Timestamp;
 
 use super::{COMMIT, Link};
 use crate::api::ImageId;
+use crate::api::ids::short_commit;
 
 /// The context of an object from which its messages are made.
 #[derive(Clone, Copy)]
@@ -35,16 +36,12 @@ pub struct Origin {
     pub commit: Option<String>,
 }
 
-/// Number of digits of a commit ID in messages.
-const SHORT: usize = 10;
-
 impl Context<'_> {
     /// Returns the value of the fact about a commit: ID, author and subject.
     pub fn commit_words(&self, id: &str) -> String {
-        let short = |id: &str| -> String { id.chars().take(SHORT).collect() };
         match (self.change)(id) {
-            Some(change) => format!("{} by {}: {}", short(&change.id), change.author, change.subject),
-            None => short(id),
+            Some(change) => format!("{} by {}: {}", short_commit(&change.id), change.author, change.subject),
+            None => short_commit(id),
         }
     }
 

@@ -94,6 +94,14 @@ Owner, "an owner (1 to 63 of a-z, A-Z, 0-9, '-', '_', '.')", |t| {
     (1..=63).contains(&t.len()) && t.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c))
 });
 
+/// Length of the commit IDs that people read: enough for the largest repositories.
+const SHORT_COMMIT: usize = 12;
+
+/// Returns the start of a commit ID, for people.
+pub fn short_commit(commit: &str) -> String {
+    commit.chars().take(SHORT_COMMIT).collect()
+}
+
 impl BuildId {
     /// Returns the ID for these parts. The same parts always give the same ID.
     pub fn of(parts: &[&str]) -> Self {

@@ -4,3 +4,8 @@
 pub fn one_line(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
+
+/// Returns the text in one line, with all of its spaces: columns stay aligned, and names of files as they are.
+pub fn without_line_breaks(text: &str) -> String {
+    text.replace("\r\n", " ").replace(['\n', '\r'], " ")
+}

@@ -12,6 +12,7 @@ pub mod format;
 pub mod history;
 pub mod logs;
 pub mod man;
+mod network;
 pub mod objects;
 pub mod outline;
 pub mod packer_run;

@@ -1,5 +1,7 @@
 //! An outline: lines below each other, drawn as a tree. Pure.
 
+use crate::api::text::without_line_breaks;
+
 /// A line, and the lines that belong to it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Outline {
@@ -18,7 +20,7 @@ impl Outline {
 
     /// Draws the tree, one line for each text. A line break in a text becomes a space.
     pub fn draw(&self) -> String {
-        let mut drawn = one_line(&self.text);
+        let mut drawn = without_line_breaks(&self.text);
         drawn.push('\n');
         self.draw_children("", &mut drawn);
         drawn
@@ -28,14 +30,10 @@ impl Outline {
         for (at, child) in self.children.iter().enumerate() {
             let is_last = at + 1 == self.children.len();
             let (branch, next) = if is_last { ("└── ", "    ") } else { ("├── ", "│   ") };
-            drawn.push_str(&format!("{margin}{branch}{}\n", one_line(&child.text)));
+            drawn.push_str(&format!("{margin}{branch}{}\n", without_line_breaks(&child.text)));
             child.draw_children(&format!("{margin}{next}"), drawn);
         }
     }
-}
-
-fn one_line(text: &str) -> String {
-    text.lines().collect::<Vec<_>>().join(" ")
 }
 
 #[cfg(test)]

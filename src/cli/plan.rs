@@ -7,12 +7,11 @@ use std::process::ExitCode;
 
 use clap::ValueEnum;
 
-use super::target;
+use super::{network, target};
 use crate::agent::planning::{self, Request};
 use crate::api::Owner;
 use crate::api::fence::Rule;
 use crate::forge;
-use crate::git;
 use crate::preview::render;
 use crate::preview::report::Report;
 use crate::settings::{self, AddressFlags, NetworkFlags};
@@ -91,11 +90,8 @@ pub struct Args {
 /// Prints the plan. The exit code is 1 if a manifest is invalid, if an object needs attention because of the change, or
 /// if something could not be planned.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let network = args.network.read().map_err(anyhow::Error::msg)?;
-    if let Some(authorities) = &network.authorities {
-        // SAFETY: the command has started no thread yet.
-        unsafe { git::trust(authorities)? };
-    }
+    // SAFETY: the command has started no thread yet.
+    let network = unsafe { network::read(&args.network)? };
     let request = request(args)?;
     target::wait(async {
         let Some(flags) = Some(&args.post).filter(|flags| flags.post) else {

@@ -12,10 +12,10 @@ use anyhow::bail;
 use serde_json::Value;
 
 use super::annotate::Named;
-use super::target;
+use super::{network, target};
+use crate::api::ids::short_commit;
 use crate::api::refresher::AMIRefresherStatus;
 use crate::api::{ImageId, Kind};
-use crate::git;
 use crate::manifest::edit::Pin;
 use crate::telemetry::out;
 use repository::{Changed, Repository, RepositoryFlags};
@@ -42,11 +42,8 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     if args.named.target.kind != Kind::AMIRefresher {
         bail!("{} is not rolled out: roll back an AMIRefresher, such as ar/demo", args.named.target);
     }
-    let network = args.named.place.network.read().map_err(anyhow::Error::msg)?;
-    if let Some(authorities) = &network.authorities {
-        // SAFETY: the command has started no thread yet.
-        unsafe { git::trust(authorities)? };
-    }
+    // SAFETY: the command has started no thread yet.
+    let network = unsafe { network::read(&args.named.place.network)? };
     target::wait(async {
         let live = args.named.find().await?;
         let (name, place) = (&live.name, live.place());
@@ -72,7 +69,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
             return Ok(ExitCode::SUCCESS);
         }
         let commit = repository.commit(&live.key, &file, &pin, &args.reason).await?;
-        let short = &commit.as_str()[..12];
+        let short = short_commit(commit.as_str());
         out::line(format_args!("{name} returns to {}: commit {short} changes {file}", pin.ami))?;
         Ok(ExitCode::SUCCESS)
     })

@@ -2,10 +2,8 @@
 
 use serde_json::Value;
 
+pub use crate::api::ids::short_commit as short;
 use crate::api::text::one_line;
-
-/// Length of the commit IDs that are shown, as in messages about commits.
-const SHORT: usize = 12;
 
 /// A cell for a value of status: the string, or `-`.
 pub fn text(value: &Value) -> String {
@@ -15,11 +13,6 @@ pub fn text(value: &Value) -> String {
 /// A cell for a value that may be absent.
 pub fn optional<T: ToString>(value: Option<&T>) -> String {
     value.map_or_else(|| "-".to_owned(), ToString::to_string)
-}
-
-/// The beginning of a commit ID.
-pub fn short(commit: &str) -> String {
-    commit.chars().take(SHORT).collect()
 }
 
 pub fn row(cells: &[&str]) -> Vec<String> {

@@ -8,12 +8,11 @@ use serde::{Deserialize, Serialize};
 use super::contract::{Author, Comment, PullRequest};
 use super::error::ForgeError;
 use super::text;
+use crate::api::ids::short_commit;
 
 /// Maximum size of a comment in bytes. GitHub says that its maximum is 65,536 characters; the rest is for a notice.
 pub const MOST_BYTES: usize = 60_000;
 const NAME: &str = "opsy:plan";
-/// How many characters of a commit are shown.
-const SHORT: usize = 7;
 
 /// What the hidden first line of a comment says.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -54,15 +53,10 @@ pub fn compose(marker: &Marker, markdown: &str) -> Result<String, ForgeError> {
 /// Returns the text of a comment with a notice that it is about an older commit.
 pub fn outdated(body: &str, head: &str) -> String {
     let (marker, rest) = body.split_once('\n').unwrap_or((body, ""));
-    let short = short(head);
+    let short = short_commit(head);
     format!(
         "{marker}\n> [!WARNING]\n> This plan is outdated: the head of the pull request is now {short}.\n\n{rest}"
     )
-}
-
-/// Returns the start of a commit ID.
-pub fn short(commit: &str) -> &str {
-    commit.get(..SHORT).unwrap_or(commit)
 }
 
 /// What to do with the comment of a target.

@@ -12,6 +12,7 @@ use super::comment::{self, Marker, Step, Why};
 use super::contract::{Author, Comment, PullRequest};
 use super::error::ForgeError;
 use super::text;
+use crate::api::ids::short_commit;
 
 /// How often everything is read again after a race, or after a write without a response.
 const ROUNDS: usize = 4;
@@ -178,7 +179,7 @@ impl fmt::Display for Posted {
             write!(
                 f,
                 "\n{} was pushed in the meantime; the comment is marked as outdated",
-                comment::short(head)
+                short_commit(head)
             )?;
         }
         if !self.duplicates.is_empty() {
@@ -201,10 +202,10 @@ impl fmt::Display for Why {
             Self::Same => f.write_str("it is the same"),
             Self::Closed => f.write_str("the pull request is not open"),
             Self::Outdated { head } => {
-                write!(f, "the head of the pull request is now {}", comment::short(head))
+                write!(f, "the head of the pull request is now {}", short_commit(head))
             }
             Self::Newer { head } => {
-                write!(f, "it is already about the newer commit {}", comment::short(head))
+                write!(f, "it is already about the newer commit {}", short_commit(head))
             }
         }
     }

@@ -3,6 +3,7 @@
 use git2::Oid;
 
 use super::GitError;
+use super::ref_names::HEADS;
 use crate::api::CommitId;
 
 /// The branches and `HEAD` of a remote.
@@ -15,7 +16,7 @@ pub(super) struct Heads {
 }
 
 pub(super) fn heads(list: &[git2::RemoteHead<'_>]) -> Heads {
-    let branch = |name: &str| name.strip_prefix("refs/heads/").map(str::to_owned);
+    let branch = |name: &str| name.strip_prefix(HEADS).map(str::to_owned);
     let head = list.iter().find(|head| head.name() == "HEAD");
     Heads {
         branches: list.iter().filter_map(|head| Some((branch(head.name())?, head.oid()))).collect(),

@@ -19,14 +19,15 @@ use super::connection::{callbacks, connection_error, depth_of, download, proxy, 
 use super::depth::{self, History};
 use super::heads::{choose, commit_id, heads, no_branch};
 use super::poll::{Expected, Poll};
+use super::ref_names::{branch_ref, tracking_ref};
 use super::upkeep::{Upkeep, has_too_many_packs};
 use super::{GitError, Options, ssh};
 use crate::api::CommitId;
 use crate::api::lock::lock;
 use directory::{clear, open};
 pub(super) use limits::configure;
+pub(super) use refs::tracked;
 use refs::{DEEPENED, LAST_REF, all_tracked, delete_all, last_default, refspecs, set_last_default};
-pub(super) use refs::{tracked, tracking_ref};
 
 /// The tip of a branch of the remote. Its objects are in the clone.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -288,7 +289,7 @@ impl Mirror {
         let (repo, url) = (self.repo()?, options.address.url());
         let branches = all_tracked(repo).map_err(|error| GitError::local(&options.folder, &error))?;
         // Not to the tracking refs: the tips on the remote may be others by now, and were not checked.
-        let branches = branches.iter().map(|branch| format!("+refs/heads/{branch}:{DEEPENED}{branch}"));
+        let branches = branches.iter().map(|branch| format!("+{}:{DEEPENED}{branch}", branch_ref(branch)));
         let branches: Vec<String> = branches.collect();
         let mut remote = repo.remote_anonymous(url).map_err(|error| GitError::remote(url, &error))?;
         download(&mut remote, &branches, &auth, (&options, None), depth)?;

@@ -32,6 +32,7 @@ mod poll;
 pub mod proposal_branch;
 pub mod push;
 mod reader;
+mod ref_names;
 pub mod scratch;
 mod secret;
 pub mod signatures;

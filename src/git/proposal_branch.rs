@@ -10,8 +10,9 @@ use tracing::info;
 
 use super::commit::{self, Attempt, Change};
 use super::heads::commit_id;
-use super::mirror::{Mirror, tracked, tracking_ref};
+use super::mirror::{Mirror, tracked};
 use super::push::{self, Pushed, Update};
+use super::ref_names::tracking_ref;
 use super::signatures::SigningKey;
 use super::tree::{self, ChangedPath, TreeChange};
 use super::{GitError, Tip, ancestry, depth};

@@ -13,6 +13,7 @@ use super::auth::Authenticator;
 use super::connection::{callbacks, connection_error, proxy};
 use super::heads::{Heads, heads};
 use super::mirror::{Mirror, check_local};
+use super::ref_names::branch_ref;
 
 /// The ref in the clone that is pushed.
 const OUTGOING: &str = "refs/opsy/outgoing";
@@ -63,7 +64,7 @@ pub(super) fn push(
         return push_local(mirror, &path, commit, branch, base);
     }
     let force = if update == Update::Replace { "+" } else { "" };
-    let target = format!("refs/heads/{branch}");
+    let target = branch_ref(branch);
     let report = Report::default();
     let sent = send(mirror, commit, &format!("{force}{OUTGOING}:{target}"), base, &report);
     result(mirror, sent, branch, (base, Some(commit)), &report)
@@ -71,7 +72,7 @@ pub(super) fn push(
 
 /// Deletes a branch that is at `tip`.
 pub(super) fn delete(mirror: &mut Mirror, branch: &str, tip: Oid) -> Result<Pushed, GitError> {
-    let target = format!("refs/heads/{branch}");
+    let target = branch_ref(branch);
     if let Some(path) = mirror.options().address.path().map(Path::to_owned) {
         let failed = |error: git2::Error| GitError::remote(&path.display().to_string(), &error);
         return match check_local(&path)?.find_reference(&target) {
@@ -139,7 +140,7 @@ fn push_local(
         _ => {}
     }
     let remote = check_local(path)?;
-    let name = format!("refs/heads/{branch}");
+    let name = branch_ref(branch);
     let moved = match base {
         Some(base) => remote.reference_matching(&name, commit, true, base, "opsy: publish"),
         None => remote.reference(&name, commit, false, "opsy: publish"),

@@ -10,13 +10,12 @@ use std::path::{Path, PathBuf};
 
 use git2::{ErrorCode, IndexAddOption, IndexEntryExtendedFlag, Oid, Repository, Signature, Time, Tree};
 
+use super::ref_names::HEADS;
+pub use super::ref_names::refspec;
 use crate::api::{CommitId, checks};
-pub use branches::refspec;
 
 /// The branch that is read.
 const BRANCH: &str = "refs/heads/opsy-plan";
-const HEADS: &str = "refs/heads/";
-const TRACKING: &str = "refs/remotes/origin/";
 /// The files of a repository that decide what `git add` adds.
 const EXCLUDES: &str = "info/exclude";
 const INDEX: &str = "index";

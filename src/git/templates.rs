@@ -8,7 +8,7 @@ use tokio::sync::watch;
 
 use super::address::Address;
 use super::reader::Described;
-use super::scratch::refspec;
+use super::ref_names::refspec;
 use super::{GitError, Handle};
 use crate::api::files::TemplateFile;
 use crate::api::{Class, CommitId, Key};

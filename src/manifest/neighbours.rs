@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::SourceFile;
 use super::yaml::{self, Node, Value};
+use crate::api::paths::{join, plain};
 
 /// The file that makes a directory a Helm chart. The templates are below `templates/`.
 const CHART: &str = "Chart.yaml";
@@ -72,17 +73,5 @@ impl Neighbours {
 fn paths(list: Option<&Node>, folder: &str) -> Vec<String> {
     let Some(Value::List(items)) = list.map(|list| &list.value) else { return Vec::new() };
     let text = |item: &Node| item.text().or(item.get("path").and_then(Node::text)).map(str::to_owned);
-    items.iter().filter_map(text).filter_map(|path| from_root(folder, &path)).collect()
-}
-
-fn from_root(folder: &str, path: &str) -> Option<String> {
-    let mut parts: Vec<&str> = folder.split('/').filter(|part| !part.is_empty()).collect();
-    for part in path.split('/') {
-        match part {
-            "" | "." => {}
-            ".." => drop(parts.pop()?),
-            part => parts.push(part),
-        }
-    }
-    Some(parts.join("/"))
+    items.iter().filter_map(text).filter_map(|path| plain(&join(folder, &path))).collect()
 }

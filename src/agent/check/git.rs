@@ -7,6 +7,7 @@ use super::super::{forge, now, signing, sources, spec_problems};
 use super::report::{Check, Group};
 use super::{Checks, Set};
 use crate::api::Kind;
+use crate::api::ids::short_commit;
 use crate::api::network::Network;
 use crate::git::address::Address;
 use crate::git::auth::Credentials;
@@ -18,8 +19,6 @@ use crate::settings::{AccessFlags, EnvSecrets, PublishMode, SigningFlags};
 use crate::sync::{Sync, Synced};
 
 const GROUP: Group = Group::Git;
-/// Characters of a commit that are shown, as Git does by default in large repositories.
-const SHOWN: usize = 12;
 /// A branch of which no pull request comes.
 const UNUSED_BRANCH: &str = "opsy/check";
 
@@ -133,8 +132,7 @@ fn read(git: &Handle, address: &Address, synced: &Result<Arc<Synced>, GitError>)
     match synced {
         Ok(synced) => {
             let branch = git.branch().unwrap_or_default();
-            let commit = synced.commit.as_str();
-            let commit = commit.get(..SHOWN).unwrap_or(commit);
+            let commit = short_commit(synced.commit.as_str());
             GROUP.passed("read", format!("branch {branch} of {address} is at commit {commit}"))
         }
         Err(error) => GROUP.failed("read", error.to_string(), REMEDY),

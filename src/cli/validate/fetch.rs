@@ -7,7 +7,7 @@ use tokio::runtime::Runtime;
 use crate::agent::template_clones::TemplateClones;
 use crate::api::{Key, PackerBuilder};
 use crate::builder::advice;
-use crate::git;
+use crate::cli::network;
 use crate::git::Listing;
 use crate::git::templates::choice::OpsyFiles;
 use crate::git::templates::{TemplateError, TemplateQuery};
@@ -34,11 +34,8 @@ pub struct Fetch {
 impl Fetch {
     /// Prepares the clones. Must be called before anything starts a thread.
     pub fn start(flags: &Flags) -> anyhow::Result<Self> {
-        let network = flags.network.read().map_err(anyhow::Error::msg)?;
-        if let Some(authorities) = &network.authorities {
-            // SAFETY: the command has started no thread yet.
-            unsafe { git::trust(authorities)? };
-        }
+        // SAFETY: the command has started no thread yet.
+        let network = unsafe { network::read(&flags.network)? };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let sources = {
             let _in_runtime = runtime.enter();

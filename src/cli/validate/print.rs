@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use super::found::Found;
 use super::snippet;
+use crate::api::text::without_line_breaks;
 use crate::manifest::{Problem, Severity};
 
 /// One line for each problem, and a summary.
@@ -12,8 +13,9 @@ pub fn text(set: &Found, verbose: bool) -> String {
     for problem in set.problems.iter().filter(|problem| is_shown(problem, verbose)) {
         let line = problem.line.map(|line| format!("{line}:")).unwrap_or_default();
         let mark = if problem.severity == Severity::Error { "" } else { "note: " };
-        let file = one_line(&problem.file);
-        text += &format!("{file}:{line} {mark}{}\n", one_line(&problem.message));
+        // A CI system executes a line that looks like one of its commands, so no file name or message may start a line.
+        let file = without_line_breaks(&problem.file);
+        text += &format!("{file}:{line} {mark}{}\n", without_line_breaks(&problem.message));
     }
     text + &summary(set, verbose)
 }
@@ -37,12 +39,6 @@ fn summary(set: &Found, verbose: bool) -> String {
     let plural = |n: usize, what: &str| format!("{n} {what}{}", if n == 1 { "" } else { "s" });
     let objects = plural(set.documents.len(), "valid object");
     format!("{objects}, {}, {}{}\n", plural(errors, "error"), plural(notes, "note"), others(set, verbose))
-}
-
-/// Joins lines. A CI system executes a line that looks like one of its commands, so no file name or message may start a
-/// line.
-fn one_line(text: &str) -> String {
-    text.replace(['\n', '\r'], " ")
 }
 
 /// The part of the summary about files of other tools.

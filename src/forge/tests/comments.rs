@@ -106,9 +106,9 @@ fn the_maximum_counts_bytes_with_the_marker() {
 fn an_outdated_comment_says_so_and_keeps_its_marker() {
     let text = rules::outdated(&body(OLD, "### Plan"), NEW);
     assert_eq!(Marker::of(&text), Some(marker(OLD)));
-    assert!(
-        text.contains("> [!WARNING]\n> This plan is outdated: the head of the pull request is now 2222222.")
-    );
+    assert!(text.contains(
+        "> [!WARNING]\n> This plan is outdated: the head of the pull request is now 222222222222."
+    ));
     assert!(text.ends_with("### Plan\n"));
 }
 

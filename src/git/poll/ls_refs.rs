@@ -6,13 +6,14 @@ use std::collections::BTreeMap;
 
 use git2::Oid;
 
+use crate::git::ref_names::HEADS;
+
 /// The length of a pkt-line is written in this many hexadecimal digits, which count themselves.
 const PREFIX: usize = 4;
 const FLUSH: &[u8] = b"0000";
 const DELIMITER: &[u8] = b"0001";
 /// The number of hexadecimal digits of an object ID. Repositories with SHA-256 are not supported.
 const ID_DIGITS: usize = 40;
-const BRANCHES: &str = "refs/heads/";
 
 /// Refs of a remote.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -34,7 +35,7 @@ pub(super) fn request<'a>(branches: impl Iterator<Item = &'a str>, head: bool) -
         line(&mut body, "ref-prefix HEAD");
     }
     for branch in branches {
-        line(&mut body, &format!("ref-prefix {BRANCHES}{branch}"));
+        line(&mut body, &format!("ref-prefix {HEADS}{branch}"));
     }
     body.extend_from_slice(FLUSH);
     body
@@ -73,10 +74,10 @@ fn add(refs: &mut Refs, line: &str) -> Option<()> {
     let id = words.next().filter(|id| id.len() == ID_DIGITS)?;
     let (id, name) = (Oid::from_str(id).ok()?, words.next()?);
     let target = words.find_map(|word| word.strip_prefix("symref-target:"));
-    let is_new = match name.strip_prefix(BRANCHES) {
+    let is_new = match name.strip_prefix(HEADS) {
         Some(branch) => refs.branches.insert(branch.to_owned(), id).is_none(),
         None if name == "HEAD" => {
-            let branch = target.and_then(|target| target.strip_prefix(BRANCHES)).map(str::to_owned);
+            let branch = target.and_then(|target| target.strip_prefix(HEADS)).map(str::to_owned);
             refs.head.replace((id, branch)).is_none()
         }
         // The server may send more than was requested.

@@ -14,6 +14,7 @@ use git2::{Oid, Repository};
 use super::Options;
 use super::auth::Authenticator;
 use super::http::Answer;
+use super::ref_names::branch_ref;
 use crate::api::backoff;
 use crate::api::proxy::Route;
 
@@ -106,7 +107,7 @@ fn agrees(refs: &Refs, expected: &[Expected]) -> bool {
 
 /// Returns true if a local repository has this tip.
 fn has(source: &Repository, Expected { branch, tip, is_default }: &Expected) -> bool {
-    let name = format!("refs/heads/{branch}");
+    let name = branch_ref(branch);
     let points_to_it = || {
         let head = source.find_reference("HEAD");
         head.is_ok_and(|head| head.symbolic_target().is_ok_and(|target| target == Some(&*name)))

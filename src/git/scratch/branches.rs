@@ -6,27 +6,25 @@ use std::path::Path;
 
 use git2::{ErrorCode, Oid, Repository};
 
-use super::{BRANCH, HEADS, Named, Scratch, ScratchError, TRACKING};
+use super::{BRANCH, Named, Scratch, ScratchError};
 use crate::api::CommitId;
+use crate::git::ref_names::{DEFAULT, HEADS, TRACKING, branch_ref, points_to, refspec, tracking_ref};
 
 impl Scratch {
     /// The default branch of the remote as of the last fetch. Without a remote, and before the first commit, the current
     /// branch.
     pub fn default_branch(&self) -> Option<String> {
-        let target = |name: &str, prefix: &str| {
-            let reference = self.origin.find_reference(name).ok()?;
-            Some(reference.symbolic_target().ok()??.strip_prefix(prefix)?.to_owned())
-        };
-        let current = || target("HEAD", HEADS).filter(|_| !self.has_remote() || self.is_unborn());
-        target(&format!("{TRACKING}HEAD"), TRACKING).or_else(current)
+        let is_default = || !self.has_remote() || self.is_unborn();
+        let current = || points_to(&self.origin, "HEAD", HEADS).filter(|_| is_default());
+        points_to(&self.origin, DEFAULT, TRACKING).or_else(current)
     }
 
     /// The branch that a name of a commit means, such as `main` or `origin/main`.
     pub fn branch_of(&self, name: &str) -> Option<String> {
         let name = name.strip_prefix("refs/remotes/").or(name.strip_prefix(HEADS)).unwrap_or(name);
         let exists = |reference: String| self.origin.find_reference(&reference).is_ok();
-        let remote = name.strip_prefix("origin/").filter(|name| exists(format!("{TRACKING}{name}")));
-        let local = || Some(name).filter(|name| exists(format!("{HEADS}{name}")));
+        let remote = name.strip_prefix("origin/").filter(|name| exists(tracking_ref(name)));
+        let local = || Some(name).filter(|name| exists(branch_ref(name)));
         Some(remote.or_else(local)?.to_owned()).filter(|name| name != "HEAD")
     }
 
@@ -46,7 +44,7 @@ impl Scratch {
 
     /// Whether the scratch repository has a branch of the remote.
     pub fn has_branch(&self, branch: &str) -> bool {
-        self.repo.find_reference(&format!("{HEADS}{branch}")).is_ok()
+        self.repo.find_reference(&branch_ref(branch)).is_ok()
     }
 
     /// Gives the branch that the agent reads this tip, which the clone of a pull request may not have.
@@ -54,7 +52,7 @@ impl Scratch {
     /// # Errors
     /// If the file system refuses it.
     pub fn set_branch(&self, branch: &str, tip: &CommitId) -> Result<(), ScratchError> {
-        let name = format!("{HEADS}{branch}");
+        let name = branch_ref(branch);
         if name != BRANCH {
             self.repo.reference(&name, Oid::from_str(tip.as_str())?, true, "plan")?;
         }
@@ -68,11 +66,6 @@ impl Scratch {
     fn is_unborn(&self) -> bool {
         self.origin.head().is_err_and(|error| error.code() == ErrorCode::UnbornBranch)
     }
-}
-
-/// The argument of `git fetch` that fetches a branch to where it is found.
-pub fn refspec(branch: &str) -> String {
-    format!("+{HEADS}{branch}:{TRACKING}{branch}")
 }
 
 /// Gives the scratch repository the branches of the remote, as of the last fetch. Without a remote, the branches of the

@@ -1,0 +1,21 @@
+//! The network of a command: what its flags say, and which authorities libgit2 trusts.
+
+use crate::api::network::Network;
+use crate::git;
+use crate::settings::NetworkFlags;
+
+/// Reads the flags. Git trusts the same authorities as all other clients.
+///
+/// # Errors
+/// A flag is not valid, or a file cannot be read.
+///
+/// # Safety
+/// No other thread may be running.
+pub unsafe fn read(flags: &NetworkFlags) -> anyhow::Result<Network> {
+    let network = flags.read().map_err(anyhow::Error::msg)?;
+    if let Some(authorities) = &network.authorities {
+        // SAFETY: the caller ensures it.
+        unsafe { git::trust(authorities)? };
+    }
+    Ok(network)
+}
