@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::contract::{Call, Comment, Forge, Listing, Need, PullRequest};
 use super::place::Place;
 use super::shape::{self, Repo, with_query};
-use super::status::{State, Status};
+use super::status::Status;
 
 /// Servers have a maximum of 50 by default.
 const PAGE: &str = "50";
@@ -88,13 +88,8 @@ impl Forge for Gitea {
         shape::read_comment(document)
     }
 
-    /// `warning` blocks merges where statuses are required, so neutral is a success.
     fn set_status(&self, commit: &str, status: &Status) -> Call {
-        let state = match status.state {
-            State::Success | State::Neutral => "success",
-            State::Failure => "failure",
-        };
-        self.0.set_status(commit, status, state)
+        self.0.set_status(commit, status)
     }
 
     fn has_status(&self, _said: &str) -> bool {

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::contract::{Call, Comment, Forge, Listing, Need, PullRequest};
 use super::place::Place;
 use super::shape::{self, Repo, with_query};
-use super::status::{State, Status};
+use super::status::Status;
 
 /// The largest pages.
 const PAGE: &str = "100";
@@ -98,13 +98,8 @@ impl Forge for GitHub {
         shape::read_comment(document)
     }
 
-    /// Commit statuses have no neutral state. Neutral is not a failure, so it must not block a merge.
     fn set_status(&self, commit: &str, status: &Status) -> Call {
-        let state = match status.state {
-            State::Success | State::Neutral => "success",
-            State::Failure => "failure",
-        };
-        self.0.set_status(commit, status, state)
+        self.0.set_status(commit, status)
     }
 
     fn has_status(&self, _said: &str) -> bool {

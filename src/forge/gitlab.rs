@@ -147,10 +147,9 @@ impl Forge for GitLab {
         text.split('\n').map(escape).collect::<Vec<_>>().join("\n")
     }
 
-    /// `skipped` exists only in new versions, so neutral is a success.
     fn set_status(&self, commit: &str, status: &Status) -> Call {
         let state = match status.state {
-            State::Success | State::Neutral => "success",
+            State::Success => "success",
             State::Failure => "failed",
         };
         let mut body = json!({ "state": state, "name": status.context, "description": status.description });

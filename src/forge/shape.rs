@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::contract::{Call, Comment, Need, PullRequest};
 use super::place::Place;
-use super::status::Status;
+use super::status::{State, Status};
 
 /// Returns a request. `path` is what follows `root`.
 pub fn call(method: Method, root: &[&str], path: &[&str], need: Need, action: &str) -> Call {
@@ -73,7 +73,11 @@ impl Repo {
         self.call(Method::DELETE, &path, Need::WriteComment, "delete its comments on pull requests")
     }
 
-    pub fn set_status(&self, commit: &str, status: &Status, state: &str) -> Call {
+    pub fn set_status(&self, commit: &str, status: &Status) -> Call {
+        let state = match status.state {
+            State::Success => "success",
+            State::Failure => "failure",
+        };
         let mut body =
             json!({ "state": state, "context": status.context, "description": status.description });
         if let Some(url) = &status.url {

@@ -9,12 +9,11 @@ const LONGEST_CONTEXT: usize = 100;
 /// GitHub refuses longer descriptions.
 const LONGEST: usize = 140;
 
-/// The result. A forge without a neutral state shows a success, because neutral blocks nothing.
+/// The result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
     Success,
     Failure,
-    Neutral,
 }
 
 /// A status of a commit.
