@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use git2::{AutotagOption, FetchOptions, ProxyOptions, Remote, RemoteCallbacks};
 
-use super::auth::Authenticator;
+use super::authenticator::Authenticator;
 use super::{GitError, Options};
 use crate::api::proxy::Route;
 

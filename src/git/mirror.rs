@@ -14,7 +14,8 @@ use git2::{Direction, Oid};
 use tracing::{info, warn};
 
 use super::alternates::{self, SourcePacks};
-use super::auth::{Authenticator, Credentials};
+use super::auth::Credentials;
+use super::authenticator::Authenticator;
 use super::connection::{callbacks, connection_error, depth_of, download, proxy, receive};
 use super::depth::{self, History};
 use super::heads::{choose, commit_id, heads, no_branch};

@@ -13,6 +13,7 @@ pub mod address;
 mod alternates;
 mod ancestry;
 pub mod auth;
+mod authenticator;
 mod blobs;
 pub mod commit;
 mod compact;

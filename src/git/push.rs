@@ -9,7 +9,7 @@ use git2::{Direction, ErrorCode, Oid, PushOptions, RemoteCallbacks};
 use rustix::fs::{Access, access};
 
 use super::GitError;
-use super::auth::Authenticator;
+use super::authenticator::Authenticator;
 use super::connection::{callbacks, connection_error, proxy};
 use super::heads::{Heads, heads};
 use super::mirror::{Mirror, check_local};

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use git2::{Oid, Repository};
 
 use super::Options;
-use super::auth::Authenticator;
+use super::authenticator::Authenticator;
 use super::http::Answer;
 use super::ref_names::branch_ref;
 use crate::api::backoff;
