@@ -4,7 +4,6 @@
 
 mod change;
 mod commits;
-mod condition;
 mod error;
 mod message;
 mod pull_request_text;
@@ -13,6 +12,7 @@ pub mod render;
 mod schedule;
 pub mod seeds;
 mod setters;
+mod state;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -35,6 +35,7 @@ use error::PublishError;
 pub use pull_requests::Connect;
 use schedule::Schedule;
 use setters::SetterFiles;
+pub use state::Publishing;
 
 /// The default quiet period: long enough for related changes of several objects to be one commit.
 const QUIET: Duration = Duration::from_secs(2);
@@ -100,54 +101,6 @@ pub struct Batch {
     pub files: Vec<Rendered>,
     /// More files follow when the work that is in progress ends.
     pub is_incomplete: bool,
-}
-
-/// The state of publishing.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Publishing {
-    /// Nothing has been published yet.
-    Idle,
-    /// `publish.enabled: false`.
-    Off,
-    /// The repository has the desired content. `commit` is the commit of this agent, if one was needed.
-    Done {
-        commit: Option<CommitId>,
-    },
-    /// The server rejects the commits of this agent, with this message.
-    Rejected {
-        message: String,
-        since: Timestamp,
-    },
-    Failed {
-        reason: &'static str,
-        class: Class,
-        message: String,
-        since: Timestamp,
-    },
-}
-
-impl Publishing {
-    /// Returns true if the repository has the desired content, as far as is known.
-    pub fn is_up_to_date(&self) -> bool {
-        matches!(self, Self::Idle | Self::Off | Self::Done { .. })
-    }
-
-    /// Whether another attempt can help. Only another commit fixes a setter.
-    fn is_retried(&self) -> bool {
-        !self.is_up_to_date() && !self.is_about_setters()
-    }
-
-    fn is_about_setters(&self) -> bool {
-        matches!(self, Self::Failed { reason, .. } if *reason == reasons::SETTER_INVALID)
-    }
-
-    /// When the repository stopped being up to date.
-    fn since(&self) -> Option<Timestamp> {
-        match self {
-            Self::Rejected { since, .. } | Self::Failed { since, .. } => Some(*since),
-            _ => None,
-        }
-    }
 }
 
 /// A handle of the loop. Cheap to clone.
