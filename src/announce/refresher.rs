@@ -120,7 +120,7 @@ impl RolloutStory<'_> {
         let mut replies: Vec<Message> = self.groups.iter().flat_map(|group| self.group(group)).collect();
         // A rollback has no order.
         if self.current && self.rollout.rollback.is_none() {
-            replies.extend(waves::done(&self.name(), self.rollout));
+            replies.extend(waves::done(&self.name(), self.rollout, &self.groups));
         }
         replies.extend(self.first_failure());
         replies.extend(self.ending());

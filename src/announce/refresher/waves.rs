@@ -3,8 +3,9 @@
 
 use super::super::context::{node_groups, took};
 use super::super::{Message, Tone, Weight, message};
+use super::is_done;
 use crate::api::reasons;
-use crate::api::refresher::{Rollout, RolloutWave};
+use crate::api::refresher::{Rollout, RolloutGroup, RolloutWave};
 use crate::api::words::WaveState;
 
 /// Returns what the rollout waits for, if no group may start now.
@@ -13,15 +14,16 @@ pub fn waiting(rollout: &Rollout) -> Option<&str> {
     waiting?.reason.as_deref().filter(|_| rollout.finished_at.is_none())
 }
 
-/// Returns one message per wave that was moved. `name` is the name of the refresher.
-pub fn done(name: &str, rollout: &Rollout) -> Vec<Message> {
+/// Returns one message per wave that was moved. `name` is the name of the refresher, and `groups` are those that this
+/// rollout moves: the other groups of a wave had the image before.
+pub fn done(name: &str, rollout: &Rollout, groups: &[&RolloutGroup]) -> Vec<Message> {
     let moved = rollout.waves.iter().flatten().filter(|wave| wave.finished_at.is_some());
     let reply = |wave: &RolloutWave| {
         let took =
             took(wave.started_at, wave.finished_at).map(|took| format!(" in {took}")).unwrap_or_default();
-        let total = wave.total.and_then(|total| usize::try_from(total).ok());
-        let groups = node_groups(total.unwrap_or_default());
-        let title = format!("{name}: wave {} is done: {groups}{took}", wave.name);
+        let is_moved = |group: &&&RolloutGroup| group.wave.as_ref() == Some(&wave.name) && is_done(group);
+        let moved = node_groups(groups.iter().filter(is_moved).count());
+        let title = format!("{name}: wave {} is done: {moved} moved{took}", wave.name);
         let id = format!("wave/{}/done", wave.name);
         let mut reply = message(id, reasons::WAVE_DONE, Tone::Good, Weight::Detail, title);
         reply.text = wave.soak_until.map(|until| format!("It soaks until {until}.")).unwrap_or_default();
@@ -41,17 +43,25 @@ mod tests {
     #[test]
     fn a_wave_is_reported_once_it_is_done_and_the_next_with_what_it_waits_for() {
         let rollout = serde_json::json!({ "id": "r1", "target": "ami-00000001", "waves": [
-            { "name": "canary", "state": "Soaking", "total": 1, "startedAt": "2026-03-01T11:00:00Z",
+            { "name": "canary", "state": "Soaking", "total": 3, "startedAt": "2026-03-01T11:00:00Z",
               "finishedAt": "2026-03-01T11:12:00Z", "soakUntil": "2026-03-01T12:12:01Z" },
             { "name": "prod", "state": "Waiting", "total": 2, "reason": "wave \"canary\" soaks until noon" },
+        ], "groups": [
+            { "name": "a", "wave": "canary", "finishedAt": "2026-03-01T11:12:00Z" },
+            { "name": "b", "wave": "canary", "finishedAt": "2026-03-01T11:12:00Z", "lastFailure": "PodEvictionFailure" },
+            { "name": "c", "wave": "prod", "finishedAt": "2026-03-01T11:12:00Z" },
         ] });
         let mut rollout: Rollout = serde_json::from_value(rollout).expect("a rollout");
-        let done: Vec<_> =
-            done("demo", &rollout).into_iter().map(|done| (done.id, done.title, done.text)).collect();
+        let of_rollout = rollout.groups.clone().unwrap_or_default();
+        let groups: Vec<&RolloutGroup> = of_rollout.iter().collect();
+        let done: Vec<_> = done("demo", &rollout, &groups)
+            .into_iter()
+            .map(|done| (done.id, done.title, done.text))
+            .collect();
         let text = |text: &str| text.to_owned();
         let canary = (
             text("wave/canary/done"),
-            text("demo: wave canary is done: 1 node group in 12 min"),
+            text("demo: wave canary is done: 1 node group moved in 12 min"),
             text("It soaks until 2026-03-01T12:12:01Z."),
         );
         assert_eq!(done, [canary]);
