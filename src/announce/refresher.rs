@@ -7,6 +7,8 @@ mod waves;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+pub use waves::waiting;
+
 use super::context::{cluster_link, image_link, node_groups, took};
 use super::{
     COMMIT, Context, Link, Message, Origin, Story, Tone, Weight, cause, message, short_name, trouble,

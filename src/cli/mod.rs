@@ -10,6 +10,7 @@ pub mod completion;
 pub mod crds;
 pub mod format;
 pub mod history;
+pub mod live;
 pub mod logs;
 pub mod man;
 mod network;

@@ -6,6 +6,9 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use kube::ResourceExt as _;
 use kube::api::{Api, DynamicObject, ListParams};
+use opsy_runner::request::Progress;
+use opsy_runner::{read_progress, read_report};
+use serde::Serialize;
 use serde_json::Value;
 
 use super::place::{ClusterPlace, Place, PlaceFlags, StatePlace};
@@ -13,10 +16,10 @@ use super::target;
 use crate::api::builder::PackerBuilderStatus;
 use crate::api::refresher::AMIRefresherStatus;
 use crate::api::status::RepositoryStatus;
-use crate::api::{DEFAULT_LEASE, Kind, ObjectKey};
+use crate::api::{DEFAULT_LEASE, Key, Kind, ObjectKey};
 use crate::engine::kubernetes::memory;
-use crate::engine::standalone::home;
-use crate::engine::standalone::{memory_file, objects_dir};
+use crate::engine::standalone::folders::{self, RunDirectory};
+use crate::engine::standalone::{home, memory_file, objects_dir, runs_dir};
 use crate::telemetry::out;
 
 /// Maximum number of objects per response of the API server.
@@ -82,6 +85,18 @@ impl Reader<'_> {
         }
     }
 
+    /// The progress of the builds that run. Only a state directory has it.
+    pub fn progress(&self) -> BTreeMap<Key, Progress> {
+        let Place::State(place) = &self.place else { return BTreeMap::new() };
+        let runs = folders::list(&runs_dir(&place.path)).unwrap_or_default().into_iter();
+        let progress = |run: RunDirectory| {
+            let is_live = matches!(read_report(&run.path), Ok(None));
+            let progress = read_progress(&run.path).ok().flatten().filter(|_| is_live)?;
+            Some((run.facts.ok()?.builder, progress))
+        };
+        runs.filter_map(progress).collect()
+    }
+
     /// The place, for what only one kind of place has.
     pub fn place(&self) -> &Place {
         &self.place
@@ -97,6 +112,11 @@ impl Reader<'_> {
 }
 
 impl Object {
+    /// An object of a running agent.
+    pub fn of(kind: Kind, object: &impl Serialize) -> anyhow::Result<Self> {
+        Ok(live(kind, serde_json::from_value(serde_json::to_value(object)?)?))
+    }
+
     /// The status of a builder. A status that cannot be decoded counts as absent, as for the agent.
     pub fn builder_status(&self) -> PackerBuilderStatus {
         serde_json::from_value(self.status.clone()).unwrap_or_default()

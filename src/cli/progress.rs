@@ -1,37 +1,125 @@
-//! The progress that `opsy run` prints for people: notes of reconciles, and the current step of Packer.
+//! The progress that `opsy run` prints for people: notes of reconciles, and the current step of Packer. On a terminal,
+//! `opsy run --once` shows the steps in the live view instead, and the notes above it.
 
 use std::collections::BTreeMap;
-use std::io::IsTerminal;
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
 
-use crate::api::{Key, ObjectKey};
-use crate::engine::{Note, Runs};
-use crate::telemetry::out;
+use super::live::Frame;
+use crate::api::{Key, Kind, ObjectKey};
+use crate::engine::objects::Objects;
+use crate::engine::{Note, ObjectHealth, Runs};
+use crate::telemetry::out::{self, View};
 
 /// How often the current step of Packer is read: fast enough to follow, one file per read.
 const STEP_LOOK: Duration = Duration::from_millis(300);
 
-/// Prints until the agent ends.
-pub async fn follow(mut notes: Receiver<(ObjectKey, Note)>, runs: Arc<dyn Runs>) {
+/// The progress, printed until it is ended.
+pub struct Progress {
+    ended: CancellationToken,
+    printing: JoinHandle<()>,
+}
+
+impl Progress {
+    /// Starts to print, with a view if there is one.
+    pub fn start((objects, runs): (Arc<Objects>, Arc<dyn Runs>), view: Option<View>) -> Self {
+        let ended = CancellationToken::new();
+        let notes = objects.board.listen();
+        let steps = match view {
+            Some(view) => Steps::View(view),
+            None => Steps::Lines(BTreeMap::new()),
+        };
+        let printing = tokio::spawn(follow(notes, Source { objects, runs }, steps, ended.clone()));
+        Self { ended, printing }
+    }
+
+    /// Prints the notes that are left, and ends the view.
+    pub async fn end(self) {
+        self.ended.cancel();
+        // A panic is reported where it happens, and the work of the agent does not depend on what is printed.
+        let _ = self.printing.await;
+    }
+}
+
+/// Where the progress is read.
+struct Source {
+    objects: Arc<Objects>,
+    runs: Arc<dyn Runs>,
+}
+
+/// How the steps of builds are shown.
+enum Steps {
+    View(View),
+    /// Contains the last step of each builder that was printed.
+    Lines(BTreeMap<Key, String>),
+}
+
+async fn follow(
+    mut notes: Receiver<(ObjectKey, Note)>,
+    source: Source,
+    mut steps: Steps,
+    ended: CancellationToken,
+) {
     let mut look = tokio::time::interval(STEP_LOOK);
-    let mut steps: BTreeMap<Key, String> = BTreeMap::new();
     loop {
         tokio::select! {
+            biased;
             note = notes.recv() => match note {
-                Ok((object, note)) => {
-                    let line = line(&object.to_string(), &note, std::io::stdout().is_terminal());
-                    // The line is already escaped, except for its own color. Work continues if the reader is gone.
-                    let _ = out::bytes(line.as_bytes());
-                }
-                Err(RecvError::Lagged(_)) => {}
+                Ok((object, note)) => print(&object, &note),
+                Err(RecvError::Lagged(count)) => out::progress(format_args!("  {count} messages are not shown")),
                 Err(RecvError::Closed) => return,
             },
-            _ = look.tick() => print_steps(&*runs, &mut steps),
+            () = ended.cancelled() => return,
+            _ = look.tick() => steps.show(&source),
         }
+    }
+}
+
+fn print(object: &ObjectKey, note: &Note) {
+    let line = line(&object.to_string(), note, out::is_colored());
+    // The line is already escaped, except for its own color. Work continues if the reader is gone.
+    let _ = out::bytes(line.as_bytes());
+}
+
+impl Steps {
+    #[expect(clippy::disallowed_methods, reason = "a person watches the time pass")]
+    fn show(&mut self, source: &Source) {
+        match self {
+            Self::View(view) => view.draw(&source.frame().lines(Timestamp::now(), view.size())),
+            Self::Lines(steps) => print_steps(&*source.runs, steps),
+        }
+    }
+}
+
+impl Source {
+    /// What the view shows. The status is read only of objects that are not settled.
+    fn frame(&self) -> Frame {
+        let mut frame = Frame::default();
+        let progress = self.runs.progress().into_iter().collect();
+        for (object, health) in self.objects.board.health() {
+            if health == ObjectHealth::Settled {
+                frame.count(health.into());
+                continue;
+            }
+            match object.kind {
+                Kind::PackerBuilder => {
+                    let status = self.objects.builders.get(&object.key).and_then(|builder| builder.status);
+                    frame.add_builder(&object, &status.unwrap_or_default(), &progress, Some(health));
+                }
+                Kind::AMIRefresher => {
+                    let status =
+                        self.objects.refreshers.get(&object.key).and_then(|refresher| refresher.status);
+                    frame.add_refresher(&object, &status.unwrap_or_default(), Some(health));
+                }
+            }
+        }
+        frame
     }
 }
 

@@ -6,11 +6,17 @@ use std::thread::available_parallelism;
 
 use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 
-use super::progress;
+use super::live;
+use super::objects::Object;
+use super::progress::Progress;
+use super::status::tables;
 use crate::agent::{Agent, Signals, memory};
-use crate::engine::ObjectHealth;
+use crate::api::Kind;
+use crate::api::network::Network;
+use crate::engine::objects::Objects;
 use crate::git;
 use crate::settings::{Output, RunFlags};
+use crate::telemetry::out::View;
 use crate::telemetry::{self, out};
 
 /// Maximum number of worker threads. The agent mostly waits: on a large node, a thread per core would only use memory.
@@ -40,43 +46,47 @@ pub fn run(flags: RunFlags) -> anyhow::Result<ExitCode> {
     }
     let workers = available_parallelism().map_or(1, |cores| cores.get().min(WORKERS));
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(workers).enable_all().build()?;
-    let outcome = runtime.block_on(async {
-        let once = flags.once;
-        // Handle signals before the lock or the Lease shows that the agent is running.
-        let mut signals = Signals::new()?;
-        let agent = tokio::select! {
-            agent = Agent::start(flags, network) => agent?,
-            () = signals.next() => {
-                tracing::info!("stopped during startup");
-                return Ok(if once { ExitCode::FAILURE } else { ExitCode::SUCCESS });
-            }
-        };
-        let (objects, runs) = agent.parts();
-        let board = objects.board.clone();
-        if people {
-            tokio::spawn(progress::follow(board.listen(), runs));
-        }
-        let code = if once { agent.once(signals).await? } else { agent.run(signals).await? };
-        if people && once {
-            out::progress(summary(board.health().into_values().collect()));
-        }
-        anyhow::Ok(code)
-    });
+    let outcome = runtime.block_on(work(flags, network, people));
     // Do not wait for a Git thread that hangs in a system call.
     runtime.shutdown_background();
     outcome
 }
 
-fn summary(all: Vec<ObjectHealth>) -> String {
-    let count = |health| all.iter().filter(|one| **one == health).count();
-    let words = [
-        (ObjectHealth::Settled, "in sync"),
-        (ObjectHealth::Busy, "in progress"),
-        (ObjectHealth::Waiting, "waiting on purpose (opsy status shows why)"),
-        (ObjectHealth::Failing, "failing, will be retried (opsy status shows why)"),
-        (ObjectHealth::Stalled, "needing attention (opsy status shows why)"),
-    ];
-    let parts = words.into_iter().filter(|(health, _)| count(*health) > 0);
-    let parts: Vec<_> = parts.map(|(health, words)| format!("{} {words}", count(health))).collect();
-    if parts.is_empty() { "no objects in the repository".to_owned() } else { parts.join(", ") }
+/// Runs the agent to its end. Prints its progress, and with `--once` the result, for people.
+async fn work(flags: RunFlags, network: Network, people: bool) -> anyhow::Result<ExitCode> {
+    let once = flags.once;
+    // Handle signals before the lock or the Lease shows that the agent is running.
+    let mut signals = Signals::new()?;
+    let agent = tokio::select! {
+        agent = Agent::start(flags, network) => agent?,
+        () = signals.next() => {
+            tracing::info!("stopped during startup");
+            return Ok(if once { ExitCode::FAILURE } else { ExitCode::SUCCESS });
+        }
+    };
+    let (objects, runs) = agent.parts();
+    let view = (people && once).then(View::begin).flatten();
+    let has_view = view.is_some();
+    let progress = people.then(|| Progress::start((objects.clone(), runs), view));
+    let code = if once { agent.once(signals).await } else { agent.run(signals).await };
+    if let Some(progress) = progress {
+        progress.end().await;
+    }
+    let code = code?;
+    if has_view {
+        out::lines(&tables::all(&listed(&objects)?, false))?;
+    }
+    if people && once {
+        out::progress(live::summary(objects.board.health().into_values()));
+    }
+    Ok(code)
+}
+
+/// All objects, for the table at the end.
+fn listed(objects: &Objects) -> anyhow::Result<Vec<Object>> {
+    let builders = objects.builders.all().map(|builder| Object::of(Kind::PackerBuilder, &builder));
+    let refreshers = objects.refreshers.all().map(|refresher| Object::of(Kind::AMIRefresher, &refresher));
+    let mut all = builders.chain(refreshers).collect::<anyhow::Result<Vec<_>>>()?;
+    all.sort_by(|a, b| a.id.cmp(&b.id));
+    Ok(all)
 }

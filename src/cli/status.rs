@@ -2,7 +2,7 @@
 //!
 //! `objects` reads and selects them, `tables` formats them, and `watch` prints what changes.
 
-mod tables;
+pub mod tables;
 mod watch;
 
 use std::process::ExitCode;

@@ -2,13 +2,16 @@
 //! standard library would end the program, even during a rollout. Text from repositories, AWS and the API server is
 //! escaped, so that it cannot control the terminal.
 
+mod keys;
 mod log;
+mod view;
 
 use std::borrow::Cow;
 use std::fmt::Display;
 use std::io::{self, ErrorKind, Write};
 
 pub use log::Log;
+pub use view::{Size, View};
 
 /// Prints a line of the output of a command.
 ///
@@ -23,7 +26,7 @@ pub fn line(text: impl Display) -> io::Result<()> {
 /// # Errors
 /// Standard output cannot be written to. That its reader is gone is not an error.
 pub fn bytes(bytes: &[u8]) -> io::Result<bool> {
-    written(io::stdout().lock(), bytes)
+    written(io::stdout(), bytes)
 }
 
 /// Prints a document for machines, unchanged except for a line break at its end.
@@ -49,7 +52,7 @@ pub fn progress(text: impl Display) {
 
 /// Prints on standard error why something failed.
 pub fn error(text: impl Display) {
-    let _ = written(io::stderr().lock(), visible(&format!("opsy: {text}\n")).as_bytes());
+    let _ = written(io::stderr(), visible(&format!("opsy: {text}\n")).as_bytes());
 }
 
 /// Escapes everything that would control a terminal (as kubectl does) or reorder a line.
@@ -70,8 +73,29 @@ fn is_active(char: char) -> bool {
     (char.is_control() && char != '\n' && char != '\t') || reorders
 }
 
+/// Whether standard output is for a person who wants colors: `NO_COLOR` is not set, and it is a terminal with colors.
+pub fn is_colored() -> bool {
+    console::colors_enabled()
+}
+
+/// Standard error, for logs.
+#[derive(Clone, Copy, Debug)]
+pub struct Logs;
+
+impl Write for Logs {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        view::above(|| io::stderr().write_all(bytes))?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        io::stderr().flush()
+    }
+}
+
+/// Writes all bytes at once. `out` must not be locked before: the view holds its own lock when it writes.
 fn written(mut out: impl Write, bytes: &[u8]) -> io::Result<bool> {
-    match out.write_all(bytes).and_then(|()| out.flush()) {
+    match view::above(|| out.write_all(bytes).and_then(|()| out.flush())) {
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(false),
         result => result.map(|()| true),
     }

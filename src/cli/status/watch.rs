@@ -1,57 +1,104 @@
-//! `opsy status --watch`: on a terminal, one compact view that is redrawn; elsewhere, one line for each change.
+//! `opsy status --watch`: on a terminal, the live view of what is working; elsewhere, one line for each change.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::IsTerminal as _;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use serde_json::Value;
+use opsy_runner::request::Progress;
 
-use super::{Args, Output, item, name, tables};
-use crate::announce::took;
-use crate::api::Kind;
-use crate::api::builder::{PackerBuilderStatus, RunRecord};
+use super::{Args, Output, item, name, print, tables};
+use crate::agent::Signals;
 use crate::api::text::one_line;
-use crate::api::words::{GroupState, RunPhase, RunResult};
-use crate::cli::objects::{Object, Reader};
-use crate::cli::ready::{ready_cells, summary};
-use crate::cli::table::{row, table};
+use crate::api::{Key, Kind};
+use crate::cli::live::Frame;
+use crate::cli::objects::{Object, Observed, Reader};
+use crate::cli::ready::summary;
 use crate::manifest::write::to_yaml;
-use crate::telemetry::out;
+use crate::telemetry::out::{self, View};
 
 /// How often the objects are read: a person notices no shorter delay, and an API server no such request.
 const INTERVAL: Duration = Duration::from_secs(2);
-/// Moves the cursor of a terminal to the upper left corner, and clears the screen.
-const CLEAR: &[u8] = b"\x1b[H\x1b[2J";
+/// How often the view is drawn between two reads, so that a person sees the time pass.
+const DRAWS: u32 = 4;
+/// The exit code of a program that Ctrl-C ends, as shells report it.
+const INTERRUPTED: u8 = 130;
 
-/// Prints until a signal ends the process, or the reader of the output is gone.
-#[expect(clippy::disallowed_methods, reason = "a person watches, and the objects are in another process")]
+/// Prints until a signal ends it, or the reader of the output is gone.
 pub async fn follow(args: &Args, reader: &Reader<'_>) -> anyhow::Result<ExitCode> {
-    let redraws = args.output == Output::Text && std::io::stdout().is_terminal();
-    let mut shown = BTreeMap::new();
+    match (args.output == Output::Text).then(View::begin).flatten() {
+        Some(view) => redraw(args, reader, view).await,
+        None => print_changes(args, reader).await,
+    }
+}
+
+/// Draws until a signal ends it. Then only the table is left, as `opsy status` prints it.
+async fn redraw(args: &Args, reader: &Reader<'_>, view: View) -> anyhow::Result<ExitCode> {
+    let mut signals = Signals::new()?;
+    let mut observed = None;
+    tokio::select! {
+        failed = draw_until_failed(args, reader, &view, &mut observed) => failed?,
+        () = signals.next() => {}
+    }
+    drop(view);
+    observed.map_or(Ok(()), |observed| print(args, &observed))?;
+    Ok(ExitCode::from(INTERRUPTED))
+}
+
+/// Draws until the objects cannot be read.
+#[expect(clippy::disallowed_methods, reason = "a person watches, and the objects are in another process")]
+async fn draw_until_failed(
+    args: &Args,
+    reader: &Reader<'_>,
+    view: &View,
+    observed: &mut Option<Observed>,
+) -> anyhow::Result<()> {
     let mut reported = BTreeSet::new();
     loop {
-        let mut observed = reader.read().await?;
-        args.select.select(&mut observed.objects);
-        for why in observed.unreadable {
-            if reported.insert(why.clone()) {
-                out::error(why);
-            }
+        let read = observed.insert(read(args, reader, &mut reported).await?);
+        let frame = frame(&read.objects, &reader.progress());
+        for _ in 0..DRAWS {
+            view.draw(&frame.lines(Timestamp::now(), view.size()));
+            tokio::time::sleep(INTERVAL / DRAWS).await;
         }
-        let goes_on = if redraws {
-            out::bytes(CLEAR)? && out::lines(&view(&observed.objects, Timestamp::now()))?
-        } else {
-            let now = states(args.output, &observed.objects)?;
-            let text = changes(&shown, &now);
-            shown = now;
-            out::lines(&text)?
-        };
-        if !goes_on {
+    }
+}
+
+fn frame(objects: &[Object], progress: &BTreeMap<Key, Progress>) -> Frame {
+    let mut frame = Frame::default();
+    for object in objects {
+        match object.id.kind {
+            Kind::PackerBuilder => frame.add_builder(&object.id, &object.builder_status(), progress, None),
+            Kind::AMIRefresher => frame.add_refresher(&object.id, &object.refresher_status(), None),
+        }
+    }
+    frame
+}
+
+/// Prints a line for each change.
+#[expect(clippy::disallowed_methods, reason = "the objects are in another process")]
+async fn print_changes(args: &Args, reader: &Reader<'_>) -> anyhow::Result<ExitCode> {
+    let (mut shown, mut reported) = (BTreeMap::new(), BTreeSet::new());
+    loop {
+        let now = states(args.output, &read(args, reader, &mut reported).await?.objects)?;
+        if !out::lines(&changes(&shown, &now))? {
             return Ok(ExitCode::SUCCESS);
         }
+        shown = now;
         tokio::time::sleep(INTERVAL).await;
     }
+}
+
+/// Reads the selected objects, and reports once what cannot be read.
+async fn read(args: &Args, reader: &Reader<'_>, reported: &mut BTreeSet<String>) -> anyhow::Result<Observed> {
+    let mut observed = reader.read().await?;
+    args.select.select(&mut observed.objects);
+    for why in &observed.unreadable {
+        if reported.insert(why.clone()) {
+            out::error(why);
+        }
+    }
+    Ok(observed)
 }
 
 /// What is printed for each object, or for a part of it, by its name.
@@ -84,65 +131,12 @@ fn changes(before: &BTreeMap<String, String>, now: &BTreeMap<String, String>) ->
     changed.chain(gone).collect()
 }
 
-/// One row per object: whether it is ready, and how far its build or rollout is.
-fn view(objects: &[Object], now: Timestamp) -> String {
-    let mut rows = vec![row(&["OBJECT", "READY", "REASON", "PROGRESS", "MESSAGE"])];
-    for object in objects {
-        let [ready, reason, message] = ready_cells(&object.status);
-        let progress = match object.id.kind {
-            Kind::PackerBuilder => build(&object.status, now),
-            Kind::AMIRefresher => rollout(&object.status),
-        };
-        rows.push(vec![
-            object.id.to_string(),
-            ready,
-            reason,
-            progress.unwrap_or_else(|| "-".to_owned()),
-            message,
-        ]);
-    }
-    if objects.is_empty() { "No objects.\n".to_owned() } else { table(&rows) }
-}
-
-/// How long the build in progress has been running, and how long builds usually take.
-fn build(status: &Value, now: Timestamp) -> Option<String> {
-    let status: PackerBuilderStatus = serde_json::from_value(status.clone()).ok()?;
-    RunPhase::parse(status.job_status.as_deref()?)?;
-    let elapsed = took(status.job_facts.as_ref()?.created_at, Some(now))?;
-    let usual = usual(status.history.as_deref().unwrap_or_default());
-    let usual = usual.map_or(String::new(), |usual| format!(" (usually {usual})"));
-    Some(format!("building for {elapsed}{usual}"))
-}
-
-/// The median duration of the successful runs.
-fn usual(history: &[RunRecord]) -> Option<String> {
-    let succeeded = history.iter().filter(|run| run.result == RunResult::Succeeded.as_str());
-    let mut times: Vec<_> = succeeded.filter_map(|run| Some((run.started_at?, run.ended_at?))).collect();
-    times.sort_by_key(|(started, ended)| ended.duration_since(*started));
-    let (started, ended) = times.get(times.len() / 2)?;
-    took(Some(*started), Some(*ended))
-}
-
-/// How many node groups run the target, and the wave in progress.
-fn rollout(status: &Value) -> Option<String> {
-    let groups = status["nodeGroups"].as_array()?;
-    let ignored = [GroupState::Excluded, GroupState::Unsupported].map(GroupState::as_str);
-    let counted = groups.iter().filter(|group| !ignored.iter().any(|state| group["state"] == *state));
-    let (current, all) = counted.fold((0, 0), |(current, all), group| {
-        (current + i32::from(group["state"] == GroupState::Current.as_str()), all + 1)
-    });
-    let waves = status["rollout"]["waves"].as_array().into_iter().flatten();
-    let wave = waves.filter(|wave| wave["finishedAt"].is_null()).find_map(|wave| wave["name"].as_str());
-    let wave = wave.map_or(String::new(), |wave| format!(", wave {wave}"));
-    Some(format!("{current}/{all} node groups{wave}"))
-}
-
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
-    use crate::api::{Key, ObjectKey};
+    use crate::api::ObjectKey;
 
     fn object(kind: Kind, status: Value) -> Object {
         let key = Key { namespace: "default".to_owned(), name: "node".to_owned() };
@@ -172,27 +166,5 @@ mod tests {
         let json: Vec<Value> =
             json.values().map(|line| serde_json::from_str(line).expect("a line of JSON")).collect();
         assert_eq!(json[0]["name"], "node");
-    }
-
-    #[test]
-    fn the_view_shows_how_far_builds_and_rollouts_are() {
-        let run = |minutes: u32| {
-            json!({
-                "id": "a", "result": "Succeeded", "startedAt": "2026-01-01T00:00:00Z", "endedAt": format!("2026-01-01T00:{minutes}:00Z"),
-            })
-        };
-        let facts = json!({"build": "a", "region": "r", "why": "Missing", "commit": "c", "createdAt": "2026-01-02T00:00:00Z"});
-        let building =
-            json!({"jobStatus": "Running", "jobFacts": facts, "history": [run(59), run(10), run(12)]});
-        let now = "2026-01-02T00:01:30Z".parse().expect("a time");
-        assert_eq!(build(&building, now).as_deref(), Some("building for 90 s (usually 12 min)"));
-        assert_eq!(build(&json!({"jobStatus": "Succeeded", "jobFacts": facts}), now), None);
-        let rolling = json!({
-            "nodeGroups": [{"name": "a", "state": "Current"}, {"name": "b", "state": "Updating"}, {"name": "c", "state": "Excluded"}],
-            "rollout": {"waves": [{"name": "canary", "finishedAt": "2026-01-01T00:00:00Z"}, {"name": "prod"}]},
-        });
-        assert_eq!(rollout(&rolling).as_deref(), Some("1/2 node groups, wave prod"));
-        let text = view(&[object(Kind::PackerBuilder, building), object(Kind::AMIRefresher, rolling)], now);
-        assert_eq!(text.lines().filter(|line| !line.is_empty()).count(), 3, "{text}");
     }
 }

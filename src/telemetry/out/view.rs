@@ -1,0 +1,111 @@
+//! A view of work in progress: a few lines at the end of a terminal that are drawn again and again. What is printed
+//! meanwhile appears above the view, and nothing of the view is left when it ends.
+
+use std::io;
+use std::sync::Mutex;
+use std::time::Duration;
+
+use console::Term;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use super::keys::{HiddenKeys, is_in_foreground};
+use super::visible;
+use crate::api::lock::lock;
+
+/// How often the spinner moves.
+const SPIN: Duration = Duration::from_millis(125);
+/// The view in its first line, and the width of what is before the text.
+const TEMPLATE: &str = "{spinner:.cyan} {msg}";
+const INDENT: &str = "  ";
+
+/// The view on the screen. There is one terminal, so there is at most one view.
+static SHOWN: Mutex<Option<ProgressBar>> = Mutex::new(None);
+
+/// A view, until it is dropped.
+#[derive(Debug)]
+pub struct View {
+    _keys: HiddenKeys,
+}
+
+/// The space for the text of a view.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Size {
+    pub lines: usize,
+    pub columns: usize,
+}
+
+impl View {
+    /// Begins a view. Returns `None` where only lines can be read: in a pipe or a file, in the background, on a terminal that
+    /// cannot move its cursor, and in a CI pipeline.
+    pub fn begin() -> Option<Self> {
+        let (term, ci) = (variable("TERM"), variable("CI"));
+        if !can_redraw(is_in_foreground(&io::stdout()), term.as_deref(), ci.as_deref()) {
+            return None;
+        }
+        let style =
+            ProgressStyle::with_template(TEMPLATE).unwrap_or_else(|_| ProgressStyle::default_spinner());
+        let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stdout()).with_style(style);
+        bar.enable_steady_tick(SPIN);
+        *lock(&SHOWN) = Some(bar);
+        Some(Self { _keys: HiddenKeys::hide() })
+    }
+
+    /// The space that the terminal has now. A line as wide as the terminal would wrap on some.
+    pub fn size(&self) -> Size {
+        let (rows, columns) = Term::stdout().size();
+        Size {
+            lines: usize::from(rows).saturating_sub(1).max(1),
+            columns: usize::from(columns).saturating_sub(INDENT.len() + 1),
+        }
+    }
+
+    /// Replaces what the view shows.
+    pub fn draw(&self, lines: &[String]) {
+        if let Some(bar) = &*lock(&SHOWN) {
+            bar.set_message(visible(&lines.join(&format!("\n{INDENT}"))).into_owned());
+        }
+    }
+}
+
+impl Drop for View {
+    fn drop(&mut self) {
+        if let Some(bar) = lock(&SHOWN).take() {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+/// Prints above the view, if there is one. `print` must not print through this module.
+pub fn above<T>(print: impl FnOnce() -> T) -> T {
+    match &*lock(&SHOWN) {
+        Some(bar) => bar.suspend(print),
+        None => print(),
+    }
+}
+
+/// Whether lines on standard output can be drawn again, and whether anybody sees that.
+fn can_redraw(has_terminal: bool, term: Option<&str>, ci: Option<&str>) -> bool {
+    let is_capable = term.is_some_and(|term| !matches!(term, "" | "dumb"));
+    let is_pipeline = ci.is_some_and(|ci| !matches!(ci, "" | "0" | "false"));
+    has_terminal && is_capable && !is_pipeline
+}
+
+#[expect(clippy::disallowed_methods, reason = "the terminal of a person, whose environment describes it")]
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_view_needs_a_terminal_that_moves_its_cursor_and_a_person() {
+        let xterm = Some("xterm");
+        assert!(can_redraw(true, xterm, None));
+        assert!(can_redraw(true, xterm, Some("")) && can_redraw(true, xterm, Some("false")));
+        assert!(!can_redraw(false, xterm, None), "a pipe, or in the background");
+        assert!(!can_redraw(true, None, None) && !can_redraw(true, Some("dumb"), None));
+        assert!(!can_redraw(true, xterm, Some("true")) && !can_redraw(true, xterm, Some("1")));
+    }
+}

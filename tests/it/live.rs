@@ -1,0 +1,138 @@
+//! The live view of `opsy run --once` and `opsy status --watch`, in a real terminal, and the lines elsewhere.
+
+use std::process::Command;
+
+use crate::terminal::{End, Terminal};
+use crate::world::{World, run};
+
+/// The width of the terminal in these tests.
+const COLUMNS: u16 = 60;
+/// Begins every sequence that controls a terminal.
+const ESCAPE: char = '\u{1b}';
+/// The reasons of messages that every first run prints, in this order.
+const MESSAGES: [&str; 6] =
+    ["BuildStarted", "BuildSucceeded", "RollingOut", "UpdateStarted", "NodeGroupUpdated", "RolloutDone"];
+
+fn once(world: &World, output: &str) -> Command {
+    let mut opsy = world.opsy();
+    opsy.args(["run", "--once", "--output", output]);
+    opsy
+}
+
+/// Whether a row begins with one of the braille characters of the spinner.
+fn is_spinner(row: &str) -> bool {
+    row.starts_with(|char| ('\u{2800}'..='\u{28ff}').contains(&char))
+}
+
+fn is_object(row: &str) -> bool {
+    row.starts_with("  pb/") || row.starts_with("  ar/")
+}
+
+/// The rows of the view on a screen: the numbers, and everything below them.
+fn view(screen: &[String]) -> Vec<&str> {
+    let rows = screen.iter().map(|row| row.trim_end()).skip_while(|row| !is_spinner(row));
+    rows.take_while(|row| !row.is_empty()).collect()
+}
+
+/// The first view that has a row with all of these parts, in this order.
+fn shown<'a>(end: &'a End, parts: &[&str]) -> Vec<&'a str> {
+    let has = |row: &&str| parts.iter().try_fold(*row, |rest, part| Some(rest.split_once(part)?.1)).is_some();
+    let found = end.screens.iter().map(|screen| view(screen)).find(|view| view.iter().any(has));
+    found.unwrap_or_else(|| {
+        let mut views: Vec<_> = end.screens.iter().map(|screen| view(screen).join("\n")).collect();
+        views.dedup();
+        panic!("{parts:?} was not shown:\n{}", views.join("\n"))
+    })
+}
+
+/// The reasons of the messages in the output.
+fn reasons<'a>(lines: impl IntoIterator<Item = &'a str>) -> Vec<&'a str> {
+    let message = |line: &'a str| {
+        let (object, rest) = line.strip_prefix("* ").or_else(|| line.strip_prefix("! "))?.split_once(' ')?;
+        assert!(["PackerBuilder/default/node", "AMIRefresher/default/demo"].contains(&object), "{line}");
+        Some(rest.split_once(": ")?.0)
+    };
+    lines.into_iter().filter_map(message).collect()
+}
+
+fn assert_messages(reasons: &[&str]) {
+    let mut rest = reasons.iter();
+    assert!(MESSAGES.iter().all(|wanted| rest.any(|reason| reason == wanted)), "{reasons:?}");
+}
+
+/// Every view fits the terminal, and nothing of it is left: the cursor is visible at the start of a line.
+fn assert_clean(end: &End) {
+    for row in end.screens.iter().flat_map(|screen| view(screen)) {
+        assert!(row.chars().count() < usize::from(COLUMNS) && (is_spinner(row) || is_object(row)), "{row:?}");
+    }
+    assert!(!end.lines.iter().any(|line| is_spinner(line) || is_object(line)), "{:#?}", end.lines);
+    assert!(!end.is_cursor_hidden && end.cursor_column == 0, "{:#?}", end.lines);
+}
+
+#[test]
+fn a_run_on_a_terminal_is_alive_and_leaves_its_messages_and_a_table() {
+    let world = World::new();
+    let end = Terminal::start(once(&world, "auto"), 120, COLUMNS).end();
+    assert_eq!(end.status.code(), Some(0), "{:#?}", end.lines);
+    shown(&end, &["pb/node  ", "build  ", " s  ", "amazon-ebs.node: "]);
+    shown(&end, &["ar/demo  updating  ", " s  ", "1/3 node groups, "]);
+    shown(&end, &["1 in sync, 1 in progress"]);
+    assert_clean(&end);
+    assert_messages(&reasons(end.lines.iter().map(String::as_str)));
+    let begins = |start: &str| end.lines.iter().position(|line| line.starts_with(start));
+    let table = begins("PACKERBUILDER  READY  ").expect("the table of builders");
+    let rest = &end.lines[table + 1..];
+    assert!(rest[0].starts_with("default/node   True   ImageReady  ami-"), "{rest:#?}");
+    assert!(begins("AMIREFRESHER  READY  ").is_some_and(|refreshers| refreshers > table), "{rest:#?}");
+    assert_eq!(end.lines.last().map(String::as_str), Some("2 in sync"));
+    // Nothing else was printed, and no message is torn.
+    let others = end.lines[..table].iter().filter(|line| !line.starts_with("* ") && !line.starts_with("! "));
+    assert_eq!(others.collect::<Vec<_>>(), Vec::<&String>::new());
+}
+
+#[test]
+fn a_watch_on_a_terminal_shows_the_build_of_another_process_until_ctrl_c() {
+    let world = World::new();
+    let agent = world.agent();
+    world.wait("the state directory", || world.state().join("objects").exists().then_some(()));
+    let mut opsy = world.opsy();
+    opsy.args(["status", "--watch"]);
+    let mut terminal = Terminal::start(opsy, 40, COLUMNS);
+    terminal.wait_for_row("the build", |row| row.starts_with("  pb/node  build  "));
+    terminal.wait_for_row("the end", |row| is_spinner(row) && row.ends_with(" 2 in sync"));
+    terminal.press_ctrl_c();
+    let end = terminal.end();
+    assert_eq!(end.status.code(), Some(130), "{:#?}", end.lines);
+    shown(&end, &["pb/node  build  ", " s"]);
+    shown(&end, &["ar/demo  updating  ", " s  ", "/3 node groups, "]);
+    assert_clean(&end);
+    let table = world.run(&["status"]).stdout;
+    let table: Vec<&str> = table.lines().collect();
+    assert!(end.lines.iter().zip(&table).skip(1).all(|(left, table)| left == table), "{:#?}", end.lines);
+    assert!(agent.stop().success());
+}
+
+#[test]
+fn only_lines_are_printed_where_there_is_no_terminal_or_no_person() {
+    let world = World::new();
+    let piped = run(once(&world, "text"));
+    assert_eq!((piped.status.code(), piped.stderr.as_str()), (Some(0), ""));
+    assert!(!piped.stdout.contains(ESCAPE), "{}", piped.stdout);
+    assert!(piped.stdout.contains("  node packer build: ") && piped.stdout.ends_with("\n2 in sync\n"));
+    assert_messages(&reasons(piped.stdout.lines()));
+    // The same in a terminal, where nothing is left to do.
+    for (name, value) in [("TERM", "dumb"), ("CI", "true")] {
+        let end = Terminal::start_with(once(&world, "auto"), 40, COLUMNS, &[(name, value)]).end();
+        assert_eq!(end.lines.last().map(String::as_str), Some("2 in sync"), "{:#?}", end.lines);
+        assert!(!end.lines.iter().any(|line| line.contains("PACKERBUILDER")), "{:#?}", end.lines);
+        assert!(!end.printed.contains(ESCAPE), "{}", end.printed);
+    }
+    let is_color = |printed: &str| printed.contains("\u{1b}[36m");
+    for (variables, colored) in [(&[][..], true), (&[("NO_COLOR", "1")], false)] {
+        let end = Terminal::start_with(once(&world, "auto"), 40, COLUMNS, variables).end();
+        assert!(end.lines.iter().any(|line| line.starts_with("PACKERBUILDER ")), "{:#?}", end.lines);
+        assert_eq!(is_color(&end.printed), colored, "{:?}", end.printed);
+        let json = Terminal::start_with(once(&world, "json"), 40, COLUMNS, variables).end();
+        assert!(!json.printed.contains(ESCAPE), "{}", json.printed);
+    }
+}
