@@ -234,8 +234,8 @@ fn groups(input: PlanInput<'_>, target: Option<&Target>) -> Vec<Group> {
     // It shows the image, and is updated once more because its nodes may be mixed.
     let reopened = |group: &NodeGroup| {
         let entry = rollout.filter(|rollout| rollout.is_open())?.groups.get(&group.name)?;
-        let waits = entry.is_open() && !entry.has_begun();
-        waits.then(|| GroupState::Drifted(Some(entry.image.to_string())))
+        let starts = entry.is_open() && !entry.is_updating();
+        starts.then(|| GroupState::Drifted(Some(entry.image.to_string())))
     };
     let group = |(group, drift): &(&NodeGroup, GroupDrift)| Group {
         name: group.name.clone(),

@@ -146,6 +146,19 @@ fn past() -> impl Strategy<Value = Past> {
     })
 }
 
+#[test]
+fn a_failed_rollback_that_is_requested_again_is_planned() {
+    let policy = SimPolicy { rolls_back: true, ..SimPolicy::default() };
+    let events = vec![Event::Spoil(0), Event::NewImage, Event::Spoil(0), Event::Policy(policy)];
+    for at_once in [false, true] {
+        let past = Past { groups: 1, at_once, policy: SimPolicy::default(), events: events.clone() };
+        let mut world = past.world();
+        world.happens(&Event::Ask);
+        let preview = preview(&world);
+        assert_eq!(planned(&preview), moved(&mut world), "{preview:?}");
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
