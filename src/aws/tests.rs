@@ -111,13 +111,13 @@ async fn a_plan_asks_for_no_image_twice() {
         }
         aws.own_images(&region(), Fresh::Now).await.expect("images");
         let both = aws.images_by_id(&region(), &[gone.clone(), other.clone()]).await;
-        assert!(both.is_err(), "a failure is an answer, too");
+        assert!(both.is_err(), "a failure is a response, too");
     }
     assert_eq!(wire.sent().len(), 4, "{:?}", wire.sent());
 }
 
 #[tokio::test]
-async fn a_plan_asks_for_the_account_once_even_if_it_is_not_told() {
+async fn a_plan_asks_for_the_account_once_even_if_the_call_fails() {
     let wire = Wire::new([Reply::Refused]);
     let aws = wire.snapshot().await;
     for _ in 0..3 {
