@@ -13,8 +13,11 @@ use tokio::time::timeout;
 
 use crate::engine::board::Board;
 
-/// While builds run, nothing settles for hours. By this time, the memory that the commit needed is free.
-const SETTLED: Duration = Duration::from_secs(60);
+/// While builds run, nothing settles for hours. After so many steps, the memory that the commit needed is free.
+const STEPS: u32 = 60;
+/// While a commit is applied, different parts of the program run one after the other. What has run is released this often:
+/// it costs about a millisecond.
+const STEP: Duration = Duration::from_secs(1);
 
 /// Uses one heap for all threads. By default, glibc has one per thread, and each of them keeps the memory of its
 /// largest burst of work. Call this before other threads are started.
@@ -94,8 +97,14 @@ pub async fn give_back<R, L, P>(
         if changed.is_err() {
             return;
         }
-        release_program();
-        let _ = timeout(SETTLED, board.wait_until_settled()).await;
+        let settled = board.wait_until_settled();
+        tokio::pin!(settled);
+        for _ in 0..STEPS {
+            release_program();
+            if timeout(STEP, &mut settled).await.is_ok() {
+                break;
+            }
+        }
         trim();
     }
 }
