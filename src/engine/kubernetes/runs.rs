@@ -27,11 +27,12 @@ use opsy_runner::request as wire;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::Cluster;
+use super::error::Refusal;
 use super::job::Setup;
 use super::job::fences;
 use super::pod::StopNote;
 use super::secrets;
-use crate::api::{Key, Kind, ObjectKey, RunName};
+use crate::api::{Class, Key, Kind, ObjectKey, RunName};
 use crate::engine::objects::Objects;
 use crate::engine::{EngineError, Failure, Run, RunRequest, RunState, Runs, Stop};
 use cache::Cache;
@@ -136,23 +137,36 @@ impl ClusterRuns {
     async fn delete_run(&self, run: &RunName) -> Result<(), EngineError> {
         let Some((key, builder)) = self.shared.cache.find(run) else { return Ok(()) };
         let client = self.client();
-        match self.shared.has_failure_log(&key) {
-            true => client.keep_log(&key).await?,
-            false => client.delete(&key).await?,
+        let is_kept = self.shared.has_failure_log(&key) && keep_log(&client, &key).await?;
+        if !is_kept {
+            client.delete(&key).await?;
         }
         let runs = self.shared.cache.runs_of(&builder, (self.shared.now)());
         if runs.iter().all(|(other, _)| *other == key) {
             let written = client.remove_finalizer(&builder).await?;
             self.shared.record_own_write(&builder, written);
         }
-        // Last, so that the run can be deleted again if one of the requests fails. A Job that is kept for its log is no
-        // run any more; after a restart it is one again, and this repeats.
+        // Last, so that the run can be deleted again if one of the requests fails. A Job that is kept for its log no
+        // longer counts as a run. After a restart it counts again, and this step repeats.
         self.shared.cache.forget(&key);
         Ok(())
     }
 
     fn client(&self) -> RunClient<'_> {
         RunClient::new(&self.shared.cluster.client)
+    }
+}
+
+/// Keeps the log of a failed run, and returns whether that was possible. Where a policy refuses it, the next build matters
+/// more.
+async fn keep_log(client: &RunClient<'_>, key: &RunKey) -> Result<bool, Refusal> {
+    match client.keep_log(key).await {
+        Ok(()) => Ok(true),
+        Err(refusal) if matches!(refusal.class, Class::Denied | Class::Invalid) => {
+            tracing::warn!(job = %key.name, "the log of the failed build is not kept: {refusal}");
+            Ok(false)
+        }
+        Err(refusal) => Err(refusal),
     }
 }
 

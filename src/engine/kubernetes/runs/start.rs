@@ -4,13 +4,21 @@
 use std::borrow::Cow;
 
 use super::client::{Owning, RunClient};
-use super::observed::key_of;
+use super::observed::{RunKey, key_of};
 use super::{ClusterRuns, RunsShared, observed, recorded};
 use crate::api::Key;
 use crate::engine::kubernetes::job::fences::{self, Used};
 use crate::engine::kubernetes::job::{self, git_secret};
 use crate::engine::kubernetes::secrets;
 use crate::engine::{EngineError, GitSyncRun, PodSpec, RunRequest};
+
+/// What exists of a builder before a start.
+enum Existing {
+    /// The requested run, by the UID of its Job.
+    Requested(String),
+    /// Nothing that is live. The Jobs of failed runs are kept for their logs until another run starts.
+    Ended { kept_logs: Vec<RunKey> },
+}
 
 impl ClusterRuns {
     /// Starts a run and returns the UID of its Job. If the run exists, returns its UID.
@@ -26,11 +34,16 @@ impl ClusterRuns {
         let config = job::config_map(request, setup, owner.reference())
             .and_then(|config| setup.network.with_file(config))
             .map_err(|error| EngineError::invalid(error.to_string()))?;
-        if let Some(id) = self.existing(request, &owner, &client).await? {
-            return Ok(id);
-        }
+        let kept_logs = match self.existing(request, &owner, &client).await? {
+            Existing::Requested(uid) => return Ok(uid),
+            Existing::Ended { kept_logs } => kept_logs,
+        };
         self.add_finalizer(builder, &client).await?;
         client.create_config(&config).await?;
+        // Before the new Job, because a quota may allow only so many.
+        for key in kept_logs {
+            client.delete(&key).await?;
+        }
         let job = setup.network.in_job(job::job(request, setup, owner.reference()));
         let made = client.create_job(&job).await?;
         // At once, although the watch returns the Job too: only this records that the agent created it.
@@ -104,24 +117,23 @@ impl ClusterRuns {
         refused.map_or(Ok(()), |message| Err(EngineError::invalid(message)))
     }
 
-    /// Reads the builder's Jobs from the API server, because another replica may have started one just now. Returns the
-    /// UID of the requested run if it exists. Another live run is an error.
+    /// Reads the builder's Jobs from the API server, because another replica may have started one just now. Another live
+    /// run is an error.
     async fn existing(
         &self,
         request: &RunRequest,
         owner: &Owning,
         client: &RunClient<'_>,
-    ) -> Result<Option<String>, EngineError> {
+    ) -> Result<Existing, EngineError> {
         let builder = &request.facts.builder;
         let place = self.shared.setup.namespace_of(builder);
-        let mut known = Vec::new();
+        let (mut known, mut kept_logs) = (Vec::new(), Vec::new());
         for found in client.jobs_of(builder, place).await? {
             let key = key_of(&found.metadata);
             if self.shared.cache.is_forgotten(&key) {
-                // The log of the last failed run is not kept any longer. A Job with the same label can be that of another
-                // builder.
+                // A Job with the same label can be that of another builder.
                 if observed::facts_of(&found).is_some_and(|(_, facts)| facts.builder == *builder) {
-                    client.delete(&key).await?;
+                    kept_logs.push(key);
                 }
                 continue;
             }
@@ -150,11 +162,11 @@ impl ClusterRuns {
             return Err(EngineError::conflict(message));
         }
         if let Some((key, _)) = runs.iter().find(|(_, run)| run.name == request.name) {
-            return Ok(Some(key.uid.clone()));
+            return Ok(Existing::Requested(key.uid.clone()));
         }
         match runs.iter().find(|(_, run)| !run.state.ended()) {
             Some((_, run)) => Err(EngineError::conflict(format!("{} is already running", run.name))),
-            None => Ok(None),
+            None => Ok(Existing::Ended { kept_logs }),
         }
     }
 

@@ -197,7 +197,7 @@ fn a_forgotten_run_does_not_return_and_its_name_can_be_reused() {
     cache.forget(&key());
     cache.saw_job(job("j1", 6));
     assert_eq!(state(&cache), None);
-    // It is kept for its log: a list that contains it changes nothing, and its pod is none of an unknown Job.
+    // It is kept for its log: a list that contains it changes nothing, and its pod is not counted as one of an unknown Job.
     let [jobs, pods] = scope().try_into().expect("two places");
     cache.begin_list(&jobs);
     cache.saw_job(job("j1", 6));
