@@ -1,4 +1,4 @@
-//! Access to the forge: what its flags say, and for the pull requests of the agent its place by the address of the
+//! Access to the forge: its flags, and for the pull requests of the agent its place by the address of the
 //! repository, and its token.
 
 use std::collections::BTreeMap;
@@ -41,7 +41,7 @@ pub fn connect(
     })
 }
 
-/// Returns what the flags say.
+/// Returns the flags as the forge takes them.
 pub fn flags(flags: &ForgeFlags, insecure_http: bool) -> Flags {
     Flags {
         kind: flags.forge,

@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_name_of_a_service_tells_its_kind() {
+    fn only_the_name_of_a_service_identifies_its_kind() {
         assert_eq!(GitHost::of_service("gitlab.com"), Some(GitHost::GitLab));
         for other in ["gitlab.example.com", "www.github.com", "github.com.example.com", "bitbucket.org", ""] {
             assert_eq!(GitHost::of_service(other), None, "{other}");

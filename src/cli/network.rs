@@ -1,4 +1,4 @@
-//! The network of a command: what its flags say, and which authorities libgit2 trusts.
+//! The network of a command: the values of its flags, and which authorities libgit2 trusts.
 
 use crate::api::network::Network;
 use crate::git;

@@ -33,7 +33,16 @@ pub fn connect(
     let event = variables.get(EVENT).filter(|path| !path.is_empty());
     let event = event.map(|path| read_event(Path::new(path))).transpose()?;
     let detected = detect(flags, variables, event.as_ref()).map_err(ForgeError::Config)?;
-    let token = token::find(detected.place.kind, variables)?.read()?;
+    let source = token::find(detected.place.kind, variables)?;
+    // Another step of the job may have set the variable with the address, and that step may run code of a pull request.
+    if !detected.is_own_api && !source.is_of_opsy() {
+        return Err(ForgeError::Config(format!(
+            "{source} is not sent to {}, because neither the CI job nor the public service has its API there: set \
+             OPSY_FORGE_TOKEN or OPSY_FORGE_TOKEN_FILE",
+            detected.place.api
+        )));
+    }
+    let token = source.read()?;
     let author = variables.get(AUTHOR).filter(|name| !name.is_empty()).cloned();
     let client = Client::new(network, detected.place.clone(), token, author, now)?;
     Ok((detected, client))

@@ -31,6 +31,8 @@ pub struct Flags {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Detected {
     pub place: Place,
+    /// The API is the one that the CI names, or that of the public service: tokens of the CI are for it.
+    pub is_own_api: bool,
     /// The number of the pull request.
     pub number: Option<u64>,
     /// The commit at the head of the pull request when the CI started.
@@ -84,11 +86,14 @@ pub fn detect(
     )?;
     // The variables of one CI say nothing about another forge.
     let ci = if ci.kind == Some(kind) { ci } else { Ci::default() };
-    let api = flags.api.clone().or(ci.api).or_else(|| kind.public_api());
-    let api = api.ok_or(
+    let parse = |api: String| {
+        Address::parse(&api, flags.insecure_http).map_err(|why| format!("{}: {why}", kind.name()))
+    };
+    let own_api = ci.api.or_else(|| kind.public_api()).map(parse);
+    let api = flags.api.clone().map(parse).or_else(|| own_api.clone()).ok_or(
         "cannot detect the address of Gitea: set --forge-api, such as https://git.example.com/api/v1",
-    )?;
-    let api = Address::parse(&api, flags.insecure_http).map_err(|why| format!("{}: {why}", kind.name()))?;
+    )??;
+    let is_own_api = own_api.is_some_and(|own| own.is_ok_and(|own| own == api));
     let is_other = flags.repository.as_ref().is_some_and(|own| ci.repository.as_ref() != Some(own));
     let repository = flags.repository.clone().or(ci.repository);
     let repository = repository.ok_or("cannot detect the repository: set --forge-repository OWNER/NAME")?;
@@ -97,10 +102,10 @@ pub fn detect(
     let is_other = is_other || flags.number.is_some_and(|number| ci.number.is_some_and(|own| own != number));
     if is_other {
         let number = flags.number;
-        return Ok(Detected { place, number, head: None, job: ci.job });
+        return Ok(Detected { place, is_own_api, number, head: None, job: ci.job });
     }
     let number = flags.number.or(ci.number);
-    Ok(Detected { place, number, head: ci.head, job: ci.job })
+    Ok(Detected { place, is_own_api, number, head: ci.head, job: ci.job })
 }
 
 /// The branch that the pull request of a CI job is to be merged into, if it is a job of one.

@@ -63,7 +63,21 @@ pub fn find(kind: GitHost, variables: &BTreeMap<String, String>) -> Result<Sourc
     Err(ForgeError::Config(format!("no token for {}: set {VARIABLE} or {FILE}; {how}", kind.name())))
 }
 
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Variable(name, _) => write!(f, "the token of {name}"),
+            Self::File(path) => write!(f, "the token in {}", path.display()),
+        }
+    }
+}
+
 impl Source {
+    /// It was set for Opsy, and not for the CI job.
+    pub fn is_of_opsy(&self) -> bool {
+        matches!(self, Self::File(_)) || matches!(self, Self::Variable(name, _) if name == VARIABLE)
+    }
+
     /// Reads the token. A file is read each time, because tokens are replaced.
     ///
     /// # Errors

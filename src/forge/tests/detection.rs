@@ -48,6 +48,7 @@ fn github_actions() {
         detected,
         Detected {
             place: Place::new(GitHost::GitHub, api, "platform/images").expect("a place"),
+            is_own_api: true,
             number: Some(7),
             head: Some(NEW.to_owned()),
             job: Some("https://github.com/platform/images/actions/runs/99".to_owned()),

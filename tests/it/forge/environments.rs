@@ -60,6 +60,25 @@ async fn a_plan_is_posted_with_what_the_ci_says() {
     }
 }
 
+/// A variable of an earlier step must not send the token of the job elsewhere.
+#[test]
+fn a_token_of_the_ci_is_only_for_the_api_of_the_ci() {
+    let bed = Bed::start();
+    for pull in bed.pulls() {
+        let mut variables = variables(&pull, "");
+        let flags = |api: &str| Flags { api: Some(api.to_owned()), ..Flags::default() };
+        let connect = |api: &str, variables: &BTreeMap<String, String>| {
+            connect(&flags(api), variables, &Network::default(), Timestamp::now).map(drop)
+        };
+        connect(&pull.api(), &variables).expect("the same address");
+        let elsewhere = "https://forge.example.com/api";
+        let refused = connect(elsewhere, &variables).expect_err("refused").to_string();
+        assert!(refused.contains("is not sent to https://forge.example.com/api"), "{refused}");
+        variables.insert("OPSY_FORGE_TOKEN".to_owned(), "own".to_owned());
+        connect(elsewhere, &variables).expect("a token for Opsy");
+    }
+}
+
 #[test]
 fn what_is_missing_is_named_and_no_secret_is() {
     let bed = Bed::start();
