@@ -133,7 +133,10 @@ impl Renderer {
     /// Returns what a setter refers to, by the status of its builder and the refreshers of the last batch.
     pub fn find(&self, reference: &Reference, status: &PackerBuilderStatus) -> Found {
         let images = self.withheld.replace(&reference.builder, status);
-        let is_withheld = images != named(status);
+        let of_lane = |images: &[LaneImage]| -> Vec<LaneImage> {
+            images.iter().filter(|image| reference.is_of_lane(image)).cloned().collect()
+        };
+        let is_withheld = of_lane(&images) != of_lane(named(status));
         // As for its status file, so that both are in the same commit. An image that failed does not stay until then.
         if !is_withheld && is_in_progress(status.conditions.as_deref()) {
             return Found::Pending;

@@ -1,4 +1,4 @@
-//! The state of publishing, and what the status of the repository says of it. Pure.
+//! The state of publishing, and what the status of the repository reports about it. Pure.
 
 use jiff::Timestamp;
 

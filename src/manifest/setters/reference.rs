@@ -83,6 +83,11 @@ impl Reference {
         Self::parse(value, namespace)
     }
 
+    /// Whether it refers to this image's region and architecture.
+    pub fn is_of_lane(&self, image: &LaneImage) -> bool {
+        image.region == self.region && image.architecture == self.architecture
+    }
+
     /// Returns the value in the status of the builder; `None` if no manifest declares the builder.
     pub fn find(&self, status: Option<&PackerBuilderStatus>) -> Found {
         let Some(status) = status else {
@@ -95,9 +100,7 @@ impl Reference {
         if images.is_empty() {
             return Found::Pending;
         }
-        let is_it =
-            |image: &&LaneImage| image.region == self.region && image.architecture == self.architecture;
-        let Some(image) = images.iter().find(is_it) else { return Found::Nothing(self.no_image(images)) };
+        let Some(image) = images.iter().find(|image| self.is_of_lane(image)) else { return Found::Nothing(self.no_image(images)) };
         let value = match self.field {
             // Nothing can be launched from it.
             _ if image.gone == Some(true) => None,
