@@ -3,14 +3,26 @@
 
 use std::any::Any;
 use std::panic::AssertUnwindSafe;
+use std::sync::OnceLock;
 
 use futures::FutureExt;
 use tokio_util::task::AbortOnDropHandle;
+
+/// What is done before the process ends, since nothing is dropped then.
+static BEFORE_EXIT: OnceLock<fn()> = OnceLock::new();
+
+/// Sets what is done before a task that panicked ends the process. Only the first call has an effect.
+pub fn before_exit(action: fn()) {
+    let _ = BEFORE_EXIT.set(action);
+}
 
 /// Starts a task that ends with the handle.
 pub fn spawn(name: &'static str, task: impl Future<Output = ()> + Send + 'static) -> AbortOnDropHandle<()> {
     AbortOnDropHandle::new(tokio::spawn(guarded(task, move |message| {
         tracing::error!(task = name, "a background task has panicked, so Opsy ends: {message}");
+        if let Some(action) = BEFORE_EXIT.get() {
+            action();
+        }
         std::process::exit(1);
     })))
 }

@@ -42,7 +42,10 @@ pub use orphans::SweepError;
 pub use shared::Aging;
 use shared::Shared;
 pub use templates::{Disk, Volume};
-pub use types::{Announced, Filter, Image, ImageQuery, ImageState, Instance, LaunchTemplateVersion, Machine, Made, ManagedNodegroup, Orphans, TemplateVersion, Update, UpdateStatus};
+pub use types::{
+    Announced, Filter, Image, ImageQuery, ImageState, Instance, LaunchTemplateVersion, Machine, Made,
+    ManagedNodegroup, Orphans, TemplateVersion, Update, UpdateStatus,
+};
 
 /// Own images and node groups change by our own writes, which drop the shared response, and otherwise slowly.
 const KEEP: Duration = Duration::from_secs(30);

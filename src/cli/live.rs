@@ -31,6 +31,8 @@ const NAME_PART: usize = 3;
 pub struct Frame {
     counts: BTreeMap<State, usize>,
     lines: Vec<Line>,
+    /// Whether there are objects that may have a line, but whose status was not read.
+    is_partial: bool,
 }
 
 /// The state in which an object is counted, in the order in which the numbers are shown.
@@ -58,7 +60,7 @@ struct Line {
 }
 
 impl State {
-    const fn words(self) -> &'static str {
+    const fn label(self) -> &'static str {
         match self {
             Self::InSync => "in sync",
             Self::InProgress => "in progress",
@@ -125,6 +127,12 @@ impl Frame {
         *self.counts.entry(state).or_default() += 1;
     }
 
+    /// Counts an object whose status is not read, since there is no room for its line. One that is suspended is waiting.
+    pub fn count_unread(&mut self, state: State) {
+        self.is_partial = true;
+        self.count(state);
+    }
+
     fn add(
         &mut self,
         object: &ObjectKey,
@@ -154,7 +162,8 @@ impl Frame {
         lines.extend(aligned(&rows));
         let hidden = self.lines.len() - shown;
         if hidden > 0 && room > 0 {
-            lines.push(format!("{CUT} and {hidden} more"));
+            let hidden = if self.is_partial { String::new() } else { format!("{hidden} ") };
+            lines.push(format!("{CUT} and {hidden}more"));
         }
         lines.iter().map(|line| truncate_str(line, size.columns, CUT).into_owned()).collect()
     }
@@ -178,7 +187,7 @@ pub fn summary(all: impl IntoIterator<Item = ObjectHealth>) -> String {
 }
 
 fn counted(counts: &BTreeMap<State, usize>, hint: impl Fn(State) -> &'static str) -> String {
-    let parts = counts.iter().map(|(state, count)| format!("{count} {}{}", state.words(), hint(*state)));
+    let parts = counts.iter().map(|(state, count)| format!("{count} {}{}", state.label(), hint(*state)));
     parts.collect::<Vec<_>>().join(", ")
 }
 
@@ -251,7 +260,7 @@ fn updated(groups: &[NodeGroupStatus]) -> String {
     format!("{current}/{all} node groups")
 }
 
-/// A group that is updated: how many nodes are replaced, if the nodes are observed, and what is to know about it.
+/// A group that is updated: how many nodes are replaced, if the nodes are observed, and its reason.
 fn group_progress(group: &NodeGroupStatus, rollout: &Rollout) -> String {
     let entry = rollout.groups.iter().flatten().find(|entry| entry.name == group.name);
     let nodes = entry.and_then(|entry| entry.nodes.as_ref());

@@ -11,12 +11,12 @@ use clap::ValueEnum;
 use clap::builder::PossibleValue;
 use serde_json::Value;
 
+use super::format;
 use super::objects::{Object, Observed, ReadFlags};
 use super::select::SelectFlags;
 use super::table::table;
 use super::target;
 use crate::api::GROUP;
-use crate::manifest::write::to_yaml;
 use crate::telemetry::out;
 
 #[derive(clap::Args)]
@@ -86,10 +86,10 @@ fn print(args: &Args, observed: &Observed) -> anyhow::Result<()> {
             out::lines(&tables::all(objects, args.output == Output::Wide))?;
         }
         Output::Json => {
-            out::document(&serde_json::to_string_pretty(&list(objects))?)?;
+            format::print(format::Format::Json, &list(objects), String::new)?;
         }
         Output::Yaml => {
-            out::bytes(to_yaml(&list(objects))?.as_bytes())?;
+            format::print(format::Format::Yaml, &list(objects), String::new)?;
         }
         Output::Name => {
             out::lines(&objects.iter().map(|object| name(object) + "\n").collect::<String>())?;

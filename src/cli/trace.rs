@@ -2,6 +2,7 @@
 //! and where the image runs. Read-only: from the status of the objects and from clones on this machine, from the cluster
 //! for a node, and from EC2 for an instance and for an image whose build status does not know.
 
+mod commit;
 mod ec2;
 mod machines;
 mod origin;

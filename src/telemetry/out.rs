@@ -8,10 +8,10 @@ mod view;
 
 use std::borrow::Cow;
 use std::fmt::Display;
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, ErrorKind, IsTerminal, Write};
 
 pub use log::Log;
-pub use view::{Size, View};
+pub use view::{Size, View, end as end_view};
 
 /// Prints a line of the output of a command.
 ///
@@ -29,11 +29,12 @@ pub fn bytes(bytes: &[u8]) -> io::Result<bool> {
     written(io::stdout(), bytes)
 }
 
-/// Prints a document for machines, unchanged except for a line break at its end.
+/// Prints a document for machines and a line break. It is unchanged, but escaped on a terminal.
 ///
 /// # Errors
 /// Standard output cannot be written to. That its reader is gone is not an error.
 pub fn document(text: &str) -> io::Result<bool> {
+    let text = if io::stdout().is_terminal() { escaped(text) } else { text.into() };
     bytes(format!("{text}\n").as_bytes())
 }
 
@@ -57,14 +58,22 @@ pub fn error(text: impl Display) {
 
 /// Escapes everything that would control a terminal (as kubectl does) or reorder a line.
 pub fn visible(text: &str) -> Cow<'_, str> {
+    escape(text, |char| char.escape_unicode().to_string())
+}
+
+/// Escapes the same as JSON does. JSON remains valid and equal, since it has these characters only in strings.
+pub fn escaped(text: &str) -> Cow<'_, str> {
+    // All of them are below U+10000, so that four digits are enough.
+    escape(text, |char| format!("\\u{:04x}", u32::from(char)))
+}
+
+fn escape(text: &str, escape: impl Fn(char) -> String) -> Cow<'_, str> {
     if !text.contains(is_active) {
         return Cow::Borrowed(text);
     }
-    let escaped = text.chars().map(|char| match char {
-        char if is_active(char) => char.escape_unicode().to_string(),
-        char => char.to_string(),
-    });
-    Cow::Owned(escaped.collect())
+    Cow::Owned(
+        text.chars().map(|char| if is_active(char) { escape(char) } else { char.to_string() }).collect(),
+    )
 }
 
 /// Returns true for control characters and for characters that change the direction of text.
@@ -129,5 +138,6 @@ mod tests {
         assert_eq!(visible("a\tb\n"), "a\tb\n");
         assert_eq!(visible("\u{1b}]0;title\u{7}x\r\u{9b}2J"), "\\u{1b}]0;title\\u{7}x\\u{d}\\u{9b}2J");
         assert_eq!(visible("harmless\u{202e}sdrawkcab"), "harmless\\u{202e}sdrawkcab");
+        assert_eq!(escaped("a\tb\n\u{7f}\u{9b}2J\u{202e}ü"), "a\tb\n\\u007f\\u009b2J\\u202eü");
     }
 }

@@ -86,19 +86,26 @@ fn an_image_that_no_status_knows_is_traced_by_its_tags_with_one_read() {
         "\n├── EC2: ".to_owned(),
         format!("  us-east-1  account {}  available  created ", traced.world.account.id),
         "\n├── by its tags: built by PackerBuilder/default/node  owner test  status active\n".to_owned(),
-        format!("\n│   └── build {build}  20"),
-        format!("\n│       └── commit {} of ", &commit[..12]),
+        format!("\n│   └── by its tags: build {build}  20"),
+        format!("\n│       └── by its tags: commit {} of ", &commit[..12]),
         "  policy: first  by Platform Team\n".to_owned(),
         format!("\n├── by its tags: base image {base}\n"),
     ];
     assert_shows(&forgotten, 0, &lines.each_ref().map(String::as_str));
     assert_eq!(traced.calls(), ["ec2:DescribeImages"]);
 
-    let json = traced.elsewhere(&[image, "--output", "json"]).stdout;
+    let clone = remote.to_str().expect("UTF-8");
+    let json = traced.elsewhere(&[image, "--output", "json", "--clone", clone]).stdout;
     let json: Value = serde_json::from_str(&json).expect("JSON");
     let by_tags = &json["ec2"]["byTags"];
     assert_eq!([&by_tags["build"], &by_tags["commit"], &by_tags["baseImage"]], [build, commit, base]);
-    assert_eq!((&json["builder"], &json["build"]), (&Value::Null, &Value::Null), "status does not know it");
+    assert_eq!(
+        [&by_tags["author"], &by_tags["subject"]],
+        ["Platform Team", "policy: first"],
+        "beside the commit that they describe"
+    );
+    let of_status = ["builder", "build", "author", "subject"].map(|field| &json[field]);
+    assert_eq!(of_status, [&Value::Null; 4], "status does not know it");
 
     let offline = traced.elsewhere(&[image, "--offline"]);
     assert_shows(

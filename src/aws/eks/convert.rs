@@ -4,8 +4,8 @@ use std::collections::HashMap;
 
 use aws_sdk_eks::types;
 
-use crate::api::steady::news;
 use crate::api::TemplateId;
+use crate::api::steady::news;
 use crate::aws::ec2::{instant, reason};
 use crate::aws::{AwsError, ManagedNodegroup, Tags, TemplateVersion, Update, UpdateStatus, unreadable};
 

@@ -1,28 +1,30 @@
 //! `opsy status --watch`: on a terminal, the live view of what is working; elsewhere, one line for each change.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::convert::Infallible;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use opsy_runner::request::Progress;
+use tokio::signal::unix::{SignalKind, signal};
 
 use super::{Args, Output, item, name, print, tables};
-use crate::agent::Signals;
 use crate::api::text::one_line;
 use crate::api::{Key, Kind};
+use crate::cli::format;
 use crate::cli::live::Frame;
 use crate::cli::objects::{Object, Observed, Reader};
 use crate::cli::ready::summary;
-use crate::manifest::write::to_yaml;
 use crate::telemetry::out::{self, View};
 
 /// How often the objects are read: a person notices no shorter delay, and an API server no such request.
 const INTERVAL: Duration = Duration::from_secs(2);
 /// How often the view is drawn between two reads, so that a person sees the time pass.
 const DRAWS: u32 = 4;
-/// The exit code of a program that Ctrl-C ends, as shells report it.
+/// The exit codes of a program that SIGINT (Ctrl-C) or SIGTERM ends, as shells report them.
 const INTERRUPTED: u8 = 130;
+const TERMINATED: u8 = 143;
 
 /// Prints until a signal ends it, or the reader of the output is gone.
 pub async fn follow(args: &Args, reader: &Reader<'_>) -> anyhow::Result<ExitCode> {
@@ -34,15 +36,16 @@ pub async fn follow(args: &Args, reader: &Reader<'_>) -> anyhow::Result<ExitCode
 
 /// Draws until a signal ends it. Then only the table is left, as `opsy status` prints it.
 async fn redraw(args: &Args, reader: &Reader<'_>, view: View) -> anyhow::Result<ExitCode> {
-    let mut signals = Signals::new()?;
+    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
     let mut observed = None;
-    tokio::select! {
-        failed = draw_until_failed(args, reader, &view, &mut observed) => failed?,
-        () = signals.next() => {}
-    }
+    let code = tokio::select! {
+        failed = draw_until_failed(args, reader, &view, &mut observed) => match failed? {},
+        _ = interrupt.recv() => INTERRUPTED,
+        _ = terminate.recv() => TERMINATED,
+    };
     drop(view);
     observed.map_or(Ok(()), |observed| print(args, &observed))?;
-    Ok(ExitCode::from(INTERRUPTED))
+    Ok(ExitCode::from(code))
 }
 
 /// Draws until the objects cannot be read.
@@ -52,7 +55,7 @@ async fn draw_until_failed(
     reader: &Reader<'_>,
     view: &View,
     observed: &mut Option<Observed>,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<Infallible> {
     let mut reported = BTreeSet::new();
     loop {
         let read = observed.insert(read(args, reader, &mut reported).await?);
@@ -115,8 +118,11 @@ fn states(output: Output, objects: &[Object]) -> anyhow::Result<BTreeMap<String,
                     states.insert(format!("{id} {group_name}"), format!("{id}  {group_name}: {state}"));
                 }
             }
-            Output::Json => drop(states.insert(id, item(object).to_string())),
-            Output::Yaml => drop(states.insert(id, format!("---\n{}", to_yaml(&item(object))?.trim_end()))),
+            Output::Json => drop(states.insert(id, out::escaped(&item(object).to_string()).into_owned())),
+            Output::Yaml => {
+                let document = format::yaml(&item(object))?;
+                states.insert(id, format!("---\n{}", document.trim_end()));
+            }
             Output::Name => drop(states.insert(id, name(object))),
         }
     }
@@ -162,9 +168,21 @@ mod tests {
         assert_eq!(changes(&pending, &current), line);
         let gone = changes(&first, &current);
         assert!(gone.ends_with("PackerBuilder/default/node  deleted\n") && gone.contains(line), "{gone}");
-        let json = states(Output::Json, &[object(Kind::PackerBuilder, Value::Null)]).expect("states");
-        let json: Vec<Value> =
-            json.values().map(|line| serde_json::from_str(line).expect("a line of JSON")).collect();
-        assert_eq!(json[0]["name"], "node");
+    }
+
+    #[test]
+    fn documents_are_valid_and_control_no_terminal() {
+        let status = json!({"message": "\u{9b}2J \u{202e}x"});
+        let builder = object(Kind::PackerBuilder, status.clone());
+        for output in [Output::Json, Output::Yaml] {
+            let states = states(output, std::slice::from_ref(&builder)).expect("states");
+            let text = states.into_values().next().expect("a document");
+            assert_eq!(out::visible(&text), text, "printed unchanged");
+            let document: Value = match output {
+                Output::Json => serde_json::from_str(&text).expect("a line of JSON"),
+                _ => serde_saphyr::from_str(&text).expect("YAML"),
+            };
+            assert_eq!((&document["name"], &document["status"]), (&json!("node"), &status));
+        }
     }
 }

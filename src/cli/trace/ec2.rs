@@ -2,14 +2,16 @@
 //! since the other regions and status may know the image.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Display;
 use std::future::Future;
 
-use futures::future::join_all;
+use futures::StreamExt as _;
+use futures::stream::FuturesUnordered;
 
 use super::registered::Registered;
 use crate::api::network::Network;
 use crate::api::{ImageId, Region};
-use crate::aws::{Aws, AwsError, Filter, Instance};
+use crate::aws::{Aws, Filter, Instance};
 use crate::cli::objects::Object;
 use crate::settings;
 
@@ -28,11 +30,29 @@ pub struct Answer<T> {
     pub notes: Vec<String>,
 }
 
+/// By what an instance is found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum By {
+    Id,
+    /// Several instances can have the same name.
+    PrivateDnsName,
+}
+
 /// What the regions responded.
+#[derive(Debug)]
 struct Responses<T> {
+    /// In the order of the regions.
     found: Vec<(Region, T)>,
-    asked: Vec<Region>,
     notes: Vec<String>,
+}
+
+impl By {
+    const fn filter(self) -> &'static str {
+        match self {
+            Self::Id => "instance-id",
+            Self::PrivateDnsName => "private-dns-name",
+        }
+    }
 }
 
 impl Ec2 {
@@ -50,7 +70,8 @@ impl Ec2 {
     pub async fn image(&self, id: &ImageId, near: Option<&Region>) -> Answer<Registered> {
         let ids = std::slice::from_ref(id);
         let call = |region: Region| async move { self.aws.images_by_id(&region, ids).await };
-        let Responses { mut found, asked, mut notes } = self.ask(near, call).await;
+        let asked = self.regions(near);
+        let Responses { mut found, mut notes } = ask(&asked, false, call).await;
         let found = found.pop().map(|(region, image)| Registered::new(&region, &image));
         if found.is_none() && notes.is_empty() {
             notes.push(unknown(&format!("no image {id}, or it is not shared with this account"), &asked));
@@ -58,16 +79,12 @@ impl Ec2 {
         Answer { found, notes }
     }
 
-    /// Finds the instance with this ID (`instance-id`) or this name (`private-dns-name`).
-    pub async fn instance(
-        &self,
-        filter: &'static str,
-        value: &str,
-        near: Option<&Region>,
-    ) -> Answer<(Region, Instance)> {
-        let wanted = &Filter { name: filter.to_owned(), values: vec![value.to_owned()] };
+    /// Finds the instance with this ID or this name.
+    pub async fn instance(&self, by: By, value: &str, near: Option<&Region>) -> Answer<(Region, Instance)> {
+        let wanted = &Filter { name: by.filter().to_owned(), values: vec![value.to_owned()] };
         let call = |region: Region| async move { self.aws.instances(&region, wanted).await };
-        let Responses { mut found, asked, mut notes } = self.ask(near, call).await;
+        let asked = self.regions(near);
+        let Responses { mut found, mut notes } = ask(&asked, by == By::PrivateDnsName, call).await;
         if found.len() > 1 {
             let ids: Vec<&str> = found.iter().map(|(_, instance)| instance.id.as_str()).collect();
             notes.push(format!("several instances are named {value}; trace one of them: {}", ids.join(", ")));
@@ -80,28 +97,40 @@ impl Ec2 {
         Answer { found, notes }
     }
 
-    /// Calls EC2 in all regions at the same time. Regions with the same failure share a note.
-    async fn ask<T, F>(&self, near: Option<&Region>, call: impl Fn(Region) -> F) -> Responses<T>
-    where
-        F: Future<Output = Result<Vec<T>, AwsError>>,
-    {
+    fn regions(&self, near: Option<&Region>) -> Vec<Region> {
         let config = self.aws.config();
         let configured = config.region().and_then(|region| Region::parse(region.as_ref()).ok());
-        let asked = regions(self.named.as_ref(), near, &self.of_objects, configured);
-        let responses = join_all(asked.iter().map(|region| call(region.clone()))).await;
-        let (mut found, mut failures) = (Vec::new(), BTreeMap::<String, Vec<&Region>>::new());
-        for (region, response) in asked.iter().zip(responses) {
-            match response {
-                Ok(items) => found.extend(items.into_iter().map(|item| (region.clone(), item))),
-                Err(error) => failures.entry(error.to_string()).or_default().push(region),
-            }
-        }
-        let note = |(error, regions): (String, Vec<&Region>)| {
-            format!("EC2 in {} was not read: {error}", list(regions))
-        };
-        let notes = failures.into_iter().map(note).collect();
-        Responses { found, asked, notes }
+        regions(self.named.as_ref(), near, &self.of_objects, configured)
     }
+}
+
+/// Calls EC2 in these regions at the same time. An ID exists once, so unless all responses are needed, the first region
+/// that has it is enough. Regions with the same failure share a note.
+async fn ask<T, E, F>(asked: &[Region], needs_all: bool, call: impl Fn(Region) -> F) -> Responses<T>
+where
+    E: Display,
+    F: Future<Output = Result<Vec<T>, E>>,
+{
+    let one = |region: &Region| {
+        let (region, response) = (region.clone(), call(region.clone()));
+        async move { (region, response.await) }
+    };
+    let mut responses: FuturesUnordered<_> = asked.iter().map(one).collect();
+    let (mut found, mut failures) = (Vec::new(), BTreeMap::<String, BTreeSet<Region>>::new());
+    while let Some((region, response)) = responses.next().await {
+        match response {
+            Ok(items) => found.extend(items.into_iter().map(|item| (region.clone(), item))),
+            Err(error) => drop(failures.entry(error.to_string()).or_default().insert(region)),
+        }
+        if !found.is_empty() && !needs_all {
+            return Responses { found, notes: Vec::new() };
+        }
+    }
+    found.sort_by(|(a, _), (b, _)| a.cmp(b));
+    let note = |(error, regions): (String, BTreeSet<Region>)| {
+        format!("EC2 in {} was not read: {error}", list(&regions))
+    };
+    Responses { found, notes: failures.into_iter().map(note).collect() }
 }
 
 /// The regions to ask: that of the flag, else that of the machine, else those of the objects, else that of the environment.
@@ -158,6 +187,30 @@ mod tests {
             let asked = regions(named.as_ref(), near.as_ref(), of_objects, configured.map(region));
             assert_eq!(list(&asked), expected);
         }
+    }
+
+    #[tokio::test]
+    async fn the_first_region_that_has_an_id_is_enough_and_all_are_asked_for_a_name() {
+        let asked = ["ap-south-1", "eu-west-1", "us-east-1", "us-west-2"].map(region);
+        let call = |last: Option<Vec<u8>>| {
+            move |region: Region| {
+                let last = last.clone();
+                async move {
+                    match (region.as_str(), last) {
+                        ("ap-south-1" | "us-east-1", _) => Err("denied"),
+                        ("eu-west-1", _) => Ok(vec![2]),
+                        (_, Some(items)) => Ok(items),
+                        (_, None) => std::future::pending().await,
+                    }
+                }
+            }
+        };
+        let first = ask(&asked, false, call(None)).await;
+        assert_eq!(first.found, [(region("eu-west-1"), 2)], "one region never responds");
+        assert_eq!(first.notes, Vec::<String>::new(), "the other regions do not matter");
+        let all = ask(&asked, true, call(Some(vec![7]))).await;
+        assert_eq!(all.found, [(region("eu-west-1"), 2), (region("us-west-2"), 7)]);
+        assert_eq!(all.notes, ["EC2 in ap-south-1, us-east-1 was not read: denied"]);
     }
 
     #[test]

@@ -5,7 +5,7 @@ use anyhow::{Context as _, anyhow, bail};
 use k8s_openapi::api::core::v1::Node;
 use kube::api::Api;
 
-use super::ec2::{Answer, Ec2};
+use super::ec2::{Answer, By, Ec2};
 use super::origin::Machine;
 use crate::api::{ImageId, InstanceId, Region};
 use crate::aws::Instance;
@@ -34,7 +34,7 @@ pub struct Found {
 impl Machines<'_> {
     /// The image of an instance, as EC2 reports it.
     pub async fn instance(&self, id: &InstanceId) -> anyhow::Result<Found> {
-        let found = self.look_up("instance-id", id.as_str(), None).await;
+        let found = self.look_up(By::Id, id.as_str(), None).await;
         let (region, Instance { image, state, id }) =
             found.map_err(|why| anyhow!("the image of instance {id} is unknown: {why}"))?;
         let machine = Machine::Instance { id, region: region.clone(), state };
@@ -46,7 +46,7 @@ impl Machines<'_> {
         if let Some(Place::Cluster(place)) = self.place {
             return self.of_cluster(name, place).await;
         }
-        match self.look_up("private-dns-name", name, None).await {
+        match self.look_up(By::PrivateDnsName, name, None).await {
             Ok((region, Instance { image, id, .. })) => {
                 let machine = Machine::Node { name: name.to_owned(), instance: Some(id), group: None };
                 Ok(Found { image, machine: Some(machine), region: Some(region) })
@@ -82,7 +82,7 @@ impl Machines<'_> {
         let Some(instance) = instance else {
             bail!("{unlabeled}, and its providerID names no instance of EC2");
         };
-        match self.look_up("instance-id", instance.as_str(), region.as_ref()).await {
+        match self.look_up(By::Id, instance.as_str(), region.as_ref()).await {
             Ok((region, Instance { image, id, .. })) => {
                 Ok(Found { image, machine: Some(node(Some(id))), region: Some(region) })
             }
@@ -92,11 +92,11 @@ impl Machines<'_> {
 
     async fn look_up(
         &self,
-        filter: &'static str,
+        by: By,
         value: &str,
         near: Option<&Region>,
     ) -> Result<(Region, Instance), String> {
-        let Answer { found, notes } = self.ec2?.instance(filter, value, near).await;
+        let Answer { found, notes } = self.ec2?.instance(by, value, near).await;
         found.ok_or_else(|| notes.join("; "))
     }
 }

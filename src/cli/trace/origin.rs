@@ -3,13 +3,13 @@
 
 use serde::Serialize;
 
+use super::commit::{self, Message};
 use super::registered::{ByTags, Registered};
 use crate::announce::took;
 use crate::api::builder::{LaneImage, PackerBuilderStatus, RunRecord};
 use crate::api::{ImageId, Kind, Region};
 use crate::cli::objects::Object;
 use crate::cli::outline::Outline;
-use crate::cli::table::short;
 use crate::git::Described;
 
 /// The origin of an image.
@@ -26,11 +26,7 @@ pub struct Origin {
     builder: Option<String>,
     /// The run that built it, if it is one of the last ten of the builder.
     #[serde(skip_serializing_if = "Option::is_none")]
-    build: Option<RunRecord>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    author: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    subject: Option<String>,
+    build: Option<Build>,
     #[serde(skip_serializing_if = "Option::is_none")]
     base_image: Option<String>,
     /// The image in EC2. It is read only if status does not know the build.
@@ -42,6 +38,15 @@ pub struct Origin {
     /// What could not be read, or does not know the image.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     notes: Vec<String>,
+}
+
+/// A build that status knows.
+#[derive(Debug, Serialize)]
+struct Build {
+    #[serde(flatten)]
+    run: RunRecord,
+    #[serde(flatten)]
+    message: Option<Message>,
 }
 
 /// The node or the instance from which the image was found.
@@ -104,7 +109,8 @@ impl Origin {
         let of_active = active.is_some().then(|| base_image.map(|base| base.id)).flatten();
         self.base_image = of_build.or(of_active);
         self.builder = Some(object.id.to_string());
-        (self.active, self.build) = (active, build);
+        self.build = build.map(|run| Build { run, message: None });
+        self.active = active;
     }
 
     /// Adds what EC2 reports about the image.
@@ -130,15 +136,18 @@ impl Origin {
     /// The commit of the build.
     pub fn commit(&self) -> Option<&str> {
         match &self.build {
-            Some(build) => build.commit.as_deref(),
+            Some(build) => build.run.commit.as_deref(),
             None => Some(self.by_tags()?.commit.as_ref()?.as_str()),
         }
     }
 
-    /// Adds author and subject of the commit, if it was found.
+    /// Adds author and subject of the commit, if it was found, to what names the commit.
     pub fn described(&mut self, commit: Option<Described>) {
-        if let Some(Described { author, subject, .. }) = commit {
-            (self.author, self.subject) = (Some(author), Some(subject));
+        let message = commit.map(Message::from);
+        if let Some(build) = &mut self.build {
+            build.message = message;
+        } else if let Some(tags) = self.ec2.as_mut().and_then(|image| image.by_tags.as_mut()) {
+            tags.message = message;
         }
     }
 
@@ -160,11 +169,11 @@ impl Origin {
                 format!("  active in {region}/{architecture}")
             });
         let built = self.builder.iter().map(|builder| {
-            Outline::line(format!("built by {builder}")).with(self.build.as_ref().map(|run| self.build(run)))
+            Outline::line(format!("built by {builder}")).with(self.build.as_ref().map(Build::outline))
         });
         let base = self.base_image.iter().map(|base| Outline::line(format!("base image {base}")));
-        let in_ec2 = self.ec2.iter().map(|image| Outline::line(in_ec2(image)));
-        let by_tags = self.by_tags().into_iter().flat_map(|tags| self.tagged(tags));
+        let in_ec2 = self.ec2.iter().map(|image| Outline::line(image.line()));
+        let by_tags = self.by_tags().into_iter().flat_map(ByTags::outlines);
         let runs = self.runs_on.iter().flatten().map(RunsOn::outline);
         let nowhere = self.runs_on.as_ref().is_some_and(Vec::is_empty);
         let nowhere = nowhere.then(|| Outline::line("no refresher uses it"));
@@ -172,36 +181,16 @@ impl Origin {
         let lines = built.chain(base).chain(in_ec2).chain(by_tags).chain(runs).chain(nowhere).chain(notes);
         Outline::line(format!("{}{lane}", self.image)).with(lines)
     }
+}
 
-    /// What the tags of the image name. Each line says so, since the tags prove nothing.
-    fn tagged(&self, tags: &ByTags) -> Vec<Outline> {
-        let commit = tags.commit.as_ref().map(|commit| {
-            let repository = tags.repository.as_ref().map_or(String::new(), |url| format!(" of {url}"));
-            self.commit_line(commit.as_str(), &repository)
-        });
-        let created = tags.created.map_or(String::new(), |at| format!("  {at}"));
-        let build = tags.build.as_ref().map(|build| Outline::line(format!("build {build}{created}")));
-        // Images of the operator name no commit.
-        let build = build.map(|build| build.with(commit));
-        let owner = tags.owner.as_ref().map_or(String::new(), |owner| format!("  owner {owner}"));
-        let status = tags.status.as_ref().map_or(String::new(), |status| format!("  status {status}"));
-        let builder = format!("by its tags: built by {}{owner}{status}", tags.builder);
-        let base =
-            tags.base_image.iter().map(|base| Outline::line(format!("by its tags: base image {base}")));
-        [Outline::line(builder).with(build)].into_iter().chain(base).collect()
-    }
-
-    fn commit_line(&self, commit: &str, repository: &str) -> Outline {
-        let subject = self.subject.as_ref().map_or(String::new(), |subject| format!("  {subject}"));
-        let author = self.author.as_ref().map_or(String::new(), |author| format!("  by {author}"));
-        Outline::line(format!("commit {}{repository}{subject}{author}", short(commit)))
-    }
-
-    fn build(&self, run: &RunRecord) -> Outline {
+impl Build {
+    fn outline(&self) -> Outline {
+        let Self { run, message } = self;
         let why = run.why.as_ref().map_or(String::new(), |why| format!("  reason {why}"));
         let started = run.started_at.map_or(String::new(), |at| format!("  {at}"));
         let took = took(run.started_at, run.ended_at).map_or(String::new(), |took| format!(" in {took}"));
-        let commit = run.commit.as_ref().map(|commit| self.commit_line(commit, ""));
+        let line = |commit: &String| Outline::line(commit::line(commit, None, message.as_ref()));
+        let commit = run.commit.as_ref().map(line);
         Outline::line(format!("build {}  {}{why}{started}{took}", run.id, run.result)).with(commit)
     }
 }
@@ -220,15 +209,6 @@ impl Machine {
             }
         }
     }
-}
-
-/// What EC2 itself records about the image.
-fn in_ec2(image: &Registered) -> String {
-    let Registered { region, name, account, state, .. } = image;
-    let created = image.created.map_or(String::new(), |at| format!("  created {at}"));
-    let deprecated = image.deprecated_from.map_or(String::new(), |at| format!("  deprecated from {at}"));
-    let source = image.source_image.as_ref().map_or(String::new(), |id| format!("  made from {id}"));
-    format!("EC2: {name}  {region}  account {account}  {state}{created}{deprecated}{source}")
 }
 
 impl RunsOn {
@@ -272,6 +252,10 @@ mod tests {
         Object { id: ObjectKey { kind, key }, generation: 1, labels: Default::default(), spec, status }
     }
 
+    fn described(id: CommitId) -> Described {
+        Described { id, author: "Ann".to_owned(), subject: "packer: newer kernel".to_owned() }
+    }
+
     fn objects() -> Vec<Object> {
         let run = |id: &str, image: &str| {
             json!({
@@ -296,11 +280,7 @@ mod tests {
     fn an_image_leads_back_to_its_commit_and_base_and_to_where_it_runs() {
         let mut origin = traced("ami-00000002", Some(&objects()));
         let id = CommitId::parse(origin.commit().expect("a commit")).expect("an ID");
-        origin.described(Some(Described {
-            id,
-            author: "Ann".to_owned(),
-            subject: "packer: newer kernel".to_owned(),
-        }));
+        origin.described(Some(described(id)));
         let (name, instance, group) = ("ip-1".to_owned(), Some("i-1".to_owned()), Some("web".to_owned()));
         origin.machine = Some(Machine::Node { name, instance, group });
         let expected = "\
@@ -314,6 +294,10 @@ node ip-1  instance i-1  node group web
         └── node group web
 ";
         assert_eq!(origin.outline().draw(), expected);
+        let document = json!(origin);
+        assert_eq!((&document["build"]["id"], &document["build"]["author"]), (&json!("b2"), &json!("Ann")));
+        assert_eq!(document["build"]["subject"], "packer: newer kernel");
+        assert_eq!((&document["author"], &document["subject"]), (&Value::Null, &Value::Null));
     }
 
     #[test]
@@ -365,17 +349,26 @@ ami-00000001
         origin.note(["a note".to_owned()]);
         assert!(origin.is_known() && !origin.has_build());
         assert_eq!(origin.commit(), Some(commit));
+        origin.described(Some(described(CommitId::parse(commit).expect("an ID"))));
         let expected = "\
 ami-00000003
 ├── EC2: node-1  eu-west-1  account 123456789012  available  created 2025-01-01T00:00:00Z  deprecated from 2025-06-01T00:00:00Z
 ├── by its tags: built by PackerBuilder/default/gone  owner other  status deprecated
-│   └── build 0123456789abcdef  2025-01-01T00:00:00Z
-│       └── commit 0123456789ab of https://git.example.com/images.git
+│   └── by its tags: build 0123456789abcdef  2025-01-01T00:00:00Z
+│       └── by its tags: commit 0123456789ab of https://git.example.com/images.git  packer: newer kernel  by Ann
 ├── by its tags: base image ami-0000000b
 ├── no refresher uses it
 └── a note
 ";
         assert_eq!(origin.outline().draw(), expected);
+        let document = json!(origin);
+        let by_tags = &document["ec2"]["byTags"];
+        assert_eq!(
+            (&by_tags["author"], &by_tags["subject"]),
+            (&json!("Ann"), &json!("packer: newer kernel"))
+        );
+        let of_status = ["builder", "build", "author", "subject", "baseImage"].map(|field| &document[field]);
+        assert_eq!(of_status, [&Value::Null; 5], "status does not know the image");
     }
 
     #[test]
@@ -392,7 +385,7 @@ ami-00000003
         for line in [
             "ami-00000002  active in eu-west-1/x86_64\n",
             "├── built by PackerBuilder/default/node\n",
-            "├── by its tags: built by PackerBuilder/default/other\n│   └── build 0123456789abcdef\n",
+            "├── by its tags: built by PackerBuilder/default/other\n│   └── by its tags: build 0123456789abcdef\n",
         ] {
             assert!(drawn.contains(line), "{line}: {drawn}");
         }

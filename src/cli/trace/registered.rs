@@ -4,9 +4,14 @@
 use jiff::Timestamp;
 use serde::Serialize;
 
+use super::commit::{self, Message};
 use crate::api::tags::{self, Tags};
 use crate::api::{BuildId, CommitId, ImageId, Kind, Region};
 use crate::aws::Image;
+use crate::cli::outline::Outline;
+
+/// Begins each line that comes from tags, since they prove nothing.
+const BY_TAGS: &str = "by its tags: ";
 
 /// An image in EC2.
 #[derive(Debug, PartialEq, Eq, Serialize)]
@@ -48,6 +53,9 @@ pub struct ByTags {
     pub repository: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub commit: Option<CommitId>,
+    /// Author and subject of this commit.
+    #[serde(flatten)]
+    pub message: Option<Message>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub template: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -66,6 +74,15 @@ impl Registered {
             source_image: image.source.clone(),
             by_tags: ByTags::new(&image.tags),
         }
+    }
+
+    /// What EC2 itself records about the image.
+    pub fn line(&self) -> String {
+        let Self { region, name, account, state, .. } = self;
+        let created = self.created.map_or(String::new(), |at| format!("  created {at}"));
+        let deprecated = self.deprecated_from.map_or(String::new(), |at| format!("  deprecated from {at}"));
+        let source = self.source_image.as_ref().map_or(String::new(), |id| format!("  made from {id}"));
+        format!("EC2: {name}  {region}  account {account}  {state}{created}{deprecated}{source}")
     }
 }
 
@@ -86,9 +103,26 @@ impl ByTags {
             created: tags::created(tags, None),
             repository: tag(tags::REPO),
             commit: tag(tags::COMMIT).and_then(|commit| CommitId::parse(commit).ok()),
+            message: None,
             template: tag(tags::TEMPLATE),
             base_image: tag(tags::BASE).and_then(|base| ImageId::parse(base).ok()),
         })
+    }
+
+    /// What the tags name: the builder with the build and its commit, and the base image.
+    pub fn outlines(&self) -> Vec<Outline> {
+        let line = |text: String| Outline::line(format!("{BY_TAGS}{text}"));
+        let commit = self.commit.as_ref().map(|commit| {
+            line(commit::line(commit.as_str(), self.repository.as_deref(), self.message.as_ref()))
+        });
+        let created = self.created.map_or(String::new(), |at| format!("  {at}"));
+        // Images of the operator name no commit.
+        let build = self.build.as_ref().map(|build| line(format!("build {build}{created}")).with(commit));
+        let owner = self.owner.as_ref().map_or(String::new(), |owner| format!("  owner {owner}"));
+        let status = self.status.as_ref().map_or(String::new(), |status| format!("  status {status}"));
+        let builder = line(format!("built by {}{owner}{status}", self.builder)).with(build);
+        let base = self.base_image.as_ref().map(|base| line(format!("base image {base}")));
+        [builder].into_iter().chain(base).collect()
     }
 }
 

@@ -100,7 +100,9 @@ impl Reference {
         if images.is_empty() {
             return Found::Pending;
         }
-        let Some(image) = images.iter().find(|image| self.is_of_lane(image)) else { return Found::Nothing(self.no_image(images)) };
+        let Some(image) = images.iter().find(|image| self.is_of_lane(image)) else {
+            return Found::Nothing(self.no_image(images));
+        };
         let value = match self.field {
             // Nothing can be launched from it.
             _ if image.gone == Some(true) => None,

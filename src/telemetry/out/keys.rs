@@ -1,35 +1,32 @@
 //! How a terminal shows the keys that send signals. Its own `^C` would move the cursor away from the view.
 
 use std::io::{self, Stdout};
+use std::sync::Mutex;
 
 use rustix::process::getpgrp;
 use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcgetpgrp, tcsetattr};
 
-/// The modes of the terminal of standard output before these keys were hidden. They are set again when this is dropped.
-#[derive(Debug)]
-pub struct HiddenKeys(Option<Termios>);
+use crate::api::lock::lock;
 
-impl HiddenKeys {
-    /// Hides the keys. The terminal must be that of a process in the foreground: the others are stopped when they change it.
-    pub fn hide() -> Self {
-        let terminal = io::stdout();
-        let before = tcgetattr(&terminal).ok();
-        if let Some(mut modes) = before.clone() {
-            modes.local_modes.remove(LocalModes::ECHOCTL);
-            // Without it, the key is visible, and a row of the view can be left.
-            let _ = tcsetattr(&terminal, OptionalActions::Now, &modes);
-        }
-        Self(before)
-    }
+/// The modes of the terminal of standard output before the keys were hidden.
+static BEFORE: Mutex<Option<Termios>> = Mutex::new(None);
+
+/// Hides the keys. The terminal must be that of a process in the foreground: the others are stopped when they change it.
+pub fn hide() {
+    let terminal = io::stdout();
+    let Ok(mut modes) = tcgetattr(&terminal) else { return };
+    *lock(&BEFORE) = Some(modes.clone());
+    modes.local_modes.remove(LocalModes::ECHOCTL);
+    // Without it, the key is visible, and a row of the view can be left.
+    let _ = tcsetattr(&terminal, OptionalActions::Now, &modes);
 }
 
-impl Drop for HiddenKeys {
-    fn drop(&mut self) {
-        let terminal = io::stdout();
-        if let Some(before) = self.0.as_ref().filter(|_| is_in_foreground(&terminal)) {
-            // If it fails, the terminal is gone.
-            let _ = tcsetattr(&terminal, OptionalActions::Now, before);
-        }
+/// Shows the keys again, if they are hidden.
+pub fn show() {
+    let terminal = io::stdout();
+    if let Some(before) = lock(&BEFORE).take().filter(|_| is_in_foreground(&terminal)) {
+        // If it fails, the terminal is gone.
+        let _ = tcsetattr(&terminal, OptionalActions::Now, &before);
     }
 }
 

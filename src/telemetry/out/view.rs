@@ -8,7 +8,7 @@ use std::time::Duration;
 use console::Term;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use super::keys::{HiddenKeys, is_in_foreground};
+use super::keys::{self, is_in_foreground};
 use super::visible;
 use crate::api::lock::lock;
 
@@ -23,9 +23,7 @@ static SHOWN: Mutex<Option<ProgressBar>> = Mutex::new(None);
 
 /// A view, until it is dropped.
 #[derive(Debug)]
-pub struct View {
-    _keys: HiddenKeys,
-}
+pub struct View(());
 
 /// The space for the text of a view.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,7 +45,8 @@ impl View {
         let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stdout()).with_style(style);
         bar.enable_steady_tick(SPIN);
         *lock(&SHOWN) = Some(bar);
-        Some(Self { _keys: HiddenKeys::hide() })
+        keys::hide();
+        Some(Self(()))
     }
 
     /// The space that the terminal has now. A line as wide as the terminal would wrap on some.
@@ -69,10 +68,16 @@ impl View {
 
 impl Drop for View {
     fn drop(&mut self) {
-        if let Some(bar) = lock(&SHOWN).take() {
-            bar.finish_and_clear();
-        }
+        end();
     }
+}
+
+/// Ends the view, if there is one, and restores the terminal. A process that exits without dropping the view must call it.
+pub fn end() {
+    if let Some(bar) = lock(&SHOWN).take() {
+        bar.finish_and_clear();
+    }
+    keys::show();
 }
 
 /// Prints above the view, if there is one. `print` must not print through this module.
@@ -83,7 +88,7 @@ pub fn above<T>(print: impl FnOnce() -> T) -> T {
     }
 }
 
-/// Whether lines on standard output can be drawn again, and whether anybody sees that.
+/// Whether lines on standard output can be drawn again, and whether a person sees them.
 fn can_redraw(has_terminal: bool, term: Option<&str>, ci: Option<&str>) -> bool {
     let is_capable = term.is_some_and(|term| !matches!(term, "" | "dumb"));
     let is_pipeline = ci.is_some_and(|ci| !matches!(ci, "" | "0" | "false"));
