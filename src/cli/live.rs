@@ -23,7 +23,7 @@ use crate::telemetry::out::{Size, visible};
 const CUT: &str = "…";
 /// Between the cells of a line.
 const GAP: &str = "  ";
-/// The part of a line that names of objects may take.
+/// Names of objects take at most a third of a line.
 const NAME_PART: usize = 3;
 
 /// What the view shows of all objects.
@@ -228,15 +228,6 @@ fn rollout(object: &ObjectKey, status: &AMIRefresherStatus) -> Option<Line> {
     let rollout = status.rollout.as_ref().filter(|rollout| rollout.finished_at.is_none())?;
     let groups = status.node_groups.as_deref().unwrap_or_default();
     let updating: Vec<_> = groups.iter().filter(|group| is_in(group, GroupState::Updating)).collect();
-    let has_wave = |state: WaveState| {
-        rollout.waves.iter().flatten().any(|wave| wave.state.as_deref() == Some(state.as_str()))
-    };
-    let step = match () {
-        () if !updating.is_empty() => WaveState::Updating,
-        () if has_wave(WaveState::Soaking) => WaveState::Soaking,
-        () if has_wave(WaveState::Waiting) => WaveState::Waiting,
-        () => WaveState::Pending,
-    };
     let mut parts = Vec::new();
     parts.extend(rollout.rollback.as_ref().map(|_| "rolling back".to_owned()));
     parts.push(updated(groups));
@@ -247,7 +238,17 @@ fn rollout(object: &ObjectKey, status: &AMIRefresherStatus) -> Option<Line> {
         let ready = || ready_message(status.conditions.as_deref().unwrap_or_default());
         parts.push(waiting(rollout).map_or_else(ready, str::to_owned));
     }
+    parts.retain(|part| !part.is_empty());
+    let step = if updating.is_empty() { resting_wave(rollout) } else { WaveState::Updating };
     Some(Line::new(object, step.as_str(), rollout.started_at, parts.join(", ")))
+}
+
+/// The state of the rollout while no group is updated: that of the wave that soaks or waits.
+fn resting_wave(rollout: &Rollout) -> WaveState {
+    let is_any_in = |state: &WaveState| {
+        rollout.waves.iter().flatten().any(|wave| wave.state.as_deref() == Some(state.as_str()))
+    };
+    [WaveState::Soaking, WaveState::Waiting].into_iter().find(is_any_in).unwrap_or(WaveState::Pending)
 }
 
 /// How many node groups run the target.

@@ -72,21 +72,22 @@ async fn work(flags: RunFlags, network: Network, people: bool) -> anyhow::Result
     if let Some(progress) = progress {
         progress.end().await;
     }
-    let code = code?;
-    if has_view {
-        out::lines(&tables::all(&listed(&objects)?, false))?;
+    if has_view && let Err(error) = print_table(&objects) {
+        out::error(super::format_error(&error));
     }
+    let code = code?;
     if people && once {
         out::progress(live::summary(objects.board.health().into_values()));
     }
     Ok(code)
 }
 
-/// All objects, for the table at the end.
-fn listed(objects: &Objects) -> anyhow::Result<Vec<Object>> {
+/// Prints all objects, as `opsy status` does.
+fn print_table(objects: &Objects) -> anyhow::Result<()> {
     let builders = objects.builders.all().map(|builder| Object::of(Kind::PackerBuilder, &builder));
     let refreshers = objects.refreshers.all().map(|refresher| Object::of(Kind::AMIRefresher, &refresher));
     let mut all = builders.chain(refreshers).collect::<anyhow::Result<Vec<_>>>()?;
     all.sort_by(|a, b| a.id.cmp(&b.id));
-    Ok(all)
+    out::lines(&tables::all(&all, false))?;
+    Ok(())
 }

@@ -28,7 +28,7 @@ pub struct Args {
     /// Output format
     #[arg(long, short, value_enum, value_name = "FORMAT", default_value = "text")]
     output: Output,
-    /// Print what changes, until interrupted
+    /// Show a live view on a terminal, else print what changes, until interrupted
     #[arg(long, short)]
     watch: bool,
 }

@@ -14,7 +14,7 @@ pub fn start(people: bool) {
     let default = if people { "error,opsy::sync=warn,opsy::publish=warn" } else { "info" };
     let filter = EnvFilter::try_from_env("OPSY_LOG").unwrap_or_else(|_| EnvFilter::new(default));
     // If standard error cannot be written to, the failure cannot be logged there either.
-    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(|| out::Logs);
+    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(|| out::Stderr);
     let logs = logs.log_internal_errors(false);
     if people {
         logs.with_target(false).init();

@@ -87,11 +87,11 @@ pub fn is_colored() -> bool {
     console::colors_enabled()
 }
 
-/// Standard error, for logs.
+/// Standard error, for logs. They appear above a view.
 #[derive(Clone, Copy, Debug)]
-pub struct Logs;
+pub struct Stderr;
 
-impl Write for Logs {
+impl Write for Stderr {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         view::above(|| io::stderr().write_all(bytes))?;
         Ok(bytes.len())

@@ -3,7 +3,7 @@
 use std::process::Command;
 
 use crate::terminal::{End, Terminal};
-use crate::world::{World, run};
+use crate::world::{World, run, script_template};
 
 /// The width of the terminal in these tests.
 const COLUMNS: u16 = 60;
@@ -88,6 +88,25 @@ fn a_run_on_a_terminal_is_alive_and_leaves_its_messages_and_a_table() {
     // Nothing else was printed, and no message is torn.
     let others = end.lines[..table].iter().filter(|line| !line.starts_with("* ") && !line.starts_with("! "));
     assert_eq!(others.collect::<Vec<_>>(), Vec::<&String>::new());
+}
+
+#[test]
+fn ctrl_c_ends_a_run_and_leaves_a_clean_terminal() {
+    let world = World::new();
+    let slow = script_template("echo working; sleep 600");
+    world.push(&[("packer/node/node.pkr.hcl", Some(&slow))], "packer: a slow script");
+    let mut terminal = Terminal::start(once(&world, "auto"), 40, COLUMNS);
+    terminal.wait_for_row("the script", |row| {
+        row.starts_with("  pb/node  build  ") && row.ends_with("null.here: working")
+    });
+    terminal.press_ctrl_c();
+    let end = terminal.end();
+    assert_eq!(end.status.code(), Some(1), "{:#?}", end.lines);
+    let last = "opsy: interrupted; builds continue, and the next run resumes them";
+    assert_eq!(end.lines.last().map(String::as_str), Some(last));
+    assert!(end.lines.iter().any(|line| line.starts_with("default/node   False  ")), "{:#?}", end.lines);
+    assert_clean(&end);
+    assert!(!world.build_processes().0.is_empty(), "the build continues");
 }
 
 #[test]

@@ -13,6 +13,7 @@ use crate::bed::wait_for;
 use crate::files::{copy, fixtures};
 use crate::git::bed::{git_of, printed};
 use crate::processes::pid;
+use crate::terminal::Terminal;
 use crate::world::{DEADLINE, run};
 
 const ACTIVE: &str = "ami-00000000000000002";
@@ -268,6 +269,36 @@ fn a_watch_prints_what_changes_until_it_is_interrupted() {
     kill_process(pid(watching.0.id()), Signal::INT).expect("it is running");
     let status = watching.0.wait().expect("its end");
     assert_eq!(status.signal(), Some(Signal::INT.as_raw()));
+}
+
+#[test]
+fn a_watch_on_a_terminal_shows_what_builds_and_rollouts_wait_for() {
+    let fixed = Fixed::new();
+    let mut terminal = Terminal::start(fixed.opsy("status --watch"), 40, 100);
+    let shown = |terminal: &Terminal, what: &str, parts: &[&str]| {
+        terminal.wait_for_row(what, |row| parts.iter().all(|part| row.contains(part)));
+    };
+    shown(&terminal, "the numbers", &["1 in sync, 2 not ready"]);
+    shown(&terminal, "the build", &["  pb/edge  running  ", " h "]);
+    shown(
+        &terminal,
+        "the rollout",
+        &["  ar/demo  waiting  ", " h ", "  1/2 node groups, waits for an approval"],
+    );
+    let mut later = node_status(&fixed.commit);
+    later["jobStatus"] = "Running".into();
+    later["command"] = "validate".into();
+    later["jobFacts"] = edge_status(&fixed.commit)["jobFacts"].take();
+    fixed.write("objects/PackerBuilder/default/later.json", &stored(&json!({}), json!({}), later));
+    shown(&terminal, "the usual time", &["  pb/later  validate  ", " (usually 5 min)"]);
+    terminal.press_ctrl_c();
+    let end = terminal.end();
+    assert!(
+        end.lines.iter().any(|line| line.starts_with("default/later  True   ImageReady")),
+        "{:#?}",
+        end.lines
+    );
+    assert_eq!(end.status.code(), Some(130));
 }
 
 /// The commands that the help lists.

@@ -1,14 +1,18 @@
 //! A pseudo terminal with a command in it, and what a person sees on it.
 
 use std::fs::File;
-use std::io::{Read as _, Write as _};
+use std::io::{ErrorKind, Read as _, Write as _};
 use std::os::fd::{FromRawFd as _, OwnedFd};
 use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::ptr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
+use rustix::fs::{OFlags, fcntl_setfl};
+use rustix::io::{FdFlags, fcntl_setfd};
 use vt100::Parser;
 
 use crate::bed::wait_for;
@@ -22,6 +26,8 @@ pub struct Terminal {
     child: Child,
     keyboard: File,
     shown: Arc<Mutex<Shown>>,
+    /// The command has ended: what is not read yet is the rest.
+    ended: Arc<AtomicBool>,
     reading: Option<JoinHandle<()>>,
 }
 
@@ -72,15 +78,10 @@ impl Terminal {
         drop((command, terminal));
         let parser = Parser::new(rows, columns, 0);
         let shown = Arc::new(Mutex::new(Shown { parser, screens: Vec::new(), printed: Vec::new() }));
-        let (mut screen, seen) = (keyboard.try_clone().expect("a descriptor"), shown.clone());
-        let reading = std::thread::spawn(move || {
-            let mut bytes = [0; 65536];
-            // An error is the end: the command has closed the terminal.
-            while let Ok(read @ 1..) = screen.read(&mut bytes) {
-                seen.lock().expect("no panic").add(&bytes[..read]);
-            }
-        });
-        Self { child, keyboard, shown, reading: Some(reading) }
+        let ended = Arc::new(AtomicBool::new(false));
+        let (screen, seen, end) = (keyboard.try_clone().expect("a descriptor"), shown.clone(), ended.clone());
+        let reading = std::thread::spawn(move || read(screen, &seen, &end));
+        Self { child, keyboard, shown, ended, reading: Some(reading) }
     }
 
     /// Waits until a row is on the screen, or was on it before.
@@ -105,6 +106,7 @@ impl Terminal {
     pub fn end(mut self) -> End {
         let status =
             wait_for("the end of the command", DEADLINE, || self.child.try_wait().expect("its status"));
+        self.ended.store(true, Ordering::SeqCst);
         self.reading.take().expect("it was started").join().expect("no panic");
         let shown = self.shown.lock().expect("no panic");
         let screen = shown.parser.screen();
@@ -121,6 +123,7 @@ impl Terminal {
 
 impl Drop for Terminal {
     fn drop(&mut self) {
+        self.ended.store(true, Ordering::SeqCst);
         // An error means that it has ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
@@ -139,6 +142,22 @@ impl Shown {
     }
 }
 
+/// Reads what is printed until the command has ended. A build that continues keeps the terminal open.
+fn read(mut screen: File, shown: &Mutex<Shown>, ended: &AtomicBool) {
+    let mut bytes = [0; 65536];
+    loop {
+        let is_last = ended.load(Ordering::SeqCst);
+        match screen.read(&mut bytes) {
+            Ok(read @ 1..) => shown.lock().expect("no panic").add(&bytes[..read]),
+            Err(error) if error.kind() == ErrorKind::WouldBlock && !is_last => {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            // Nothing has the terminal open any more, or nothing more comes.
+            _ => return,
+        }
+    }
+}
+
 /// Opens a pseudo terminal: the end of the keyboard and the screen, and the end of the command.
 fn open(rows: u16, columns: u16) -> (File, OwnedFd) {
     let (mut keyboard, mut terminal) = (-1, -1);
@@ -147,5 +166,10 @@ fn open(rows: u16, columns: u16) -> (File, OwnedFd) {
     let opened = unsafe { libc::openpty(&mut keyboard, &mut terminal, ptr::null_mut(), ptr::null(), &size) };
     assert_eq!(opened, 0, "{}", std::io::Error::last_os_error());
     // SAFETY: the descriptors are open, and nothing else owns them.
-    unsafe { (File::from_raw_fd(keyboard), OwnedFd::from_raw_fd(terminal)) }
+    let (keyboard, terminal) = unsafe { (File::from_raw_fd(keyboard), OwnedFd::from_raw_fd(terminal)) };
+    // Only the streams of the command are its terminal, not what other tests start.
+    fcntl_setfd(&keyboard, FdFlags::CLOEXEC).expect("an open descriptor");
+    fcntl_setfd(&terminal, FdFlags::CLOEXEC).expect("an open descriptor");
+    fcntl_setfl(&keyboard, OFlags::RDWR | OFlags::NONBLOCK).expect("an open descriptor");
+    (keyboard, terminal)
 }
