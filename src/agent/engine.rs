@@ -1,7 +1,6 @@
 //! What either engine provides to the agent, and the claim that makes this the only agent that works.
 
 use std::path::PathBuf;
-use std::process::ExitCode;
 use std::sync::Arc;
 
 use futures::FutureExt;
@@ -49,10 +48,10 @@ impl Claim {
 }
 
 /// Works while the claim is held. If the claim is lost, the work is dropped wherever it is.
-pub async fn while_held(
+pub async fn while_held<T>(
     lost: BoxFuture<'static, String>,
-    work: impl Future<Output = anyhow::Result<ExitCode>>,
-) -> anyhow::Result<ExitCode> {
+    work: impl Future<Output = anyhow::Result<T>>,
+) -> anyhow::Result<T> {
     tokio::select! {
         // The loss is checked first: the work must not take another step after it.
         biased;

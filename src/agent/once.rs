@@ -21,17 +21,24 @@ const SETTLED: u8 = 0;
 const NEEDS_ATTENTION: u8 = 2;
 const WAITING: u8 = 3;
 
+/// How a run ended.
+pub struct Finished {
+    pub code: ExitCode,
+    /// What decided the code. Afterwards, an object may be woken again.
+    pub health: BTreeMap<ObjectKey, ObjectHealth>,
+}
+
 impl Agent {
     /// Works until nothing that was started is left.
     ///
     /// # Errors
     /// The repository could not be loaded, a signal came, or the claim was lost.
-    pub async fn once(mut self, signals: Signals) -> anyhow::Result<ExitCode> {
+    pub async fn once(mut self, signals: Signals) -> anyhow::Result<Finished> {
         let lost = self.running.claim.take_lost();
         while_held(lost, self.work_once(signals)).await
     }
 
-    async fn work_once(self, mut signals: Signals) -> anyhow::Result<ExitCode> {
+    async fn work_once(self, mut signals: Signals) -> anyhow::Result<Finished> {
         let Self { mut sync, mut running, .. } = self;
         let state = sync.state();
         tokio::select! {
@@ -57,7 +64,7 @@ impl Agent {
         }
         let is_complete = running.synced.borrow().as_ref().is_some_and(|synced| synced.set.complete());
         let is_complete = is_complete && state.borrow().held.is_none() && unpublished.is_none();
-        Ok(ExitCode::from(exit_code(&health, is_complete)))
+        Ok(Finished { code: ExitCode::from(exit_code(&health, is_complete)), health })
     }
 }
 

@@ -68,16 +68,22 @@ async fn work(flags: RunFlags, network: Network, people: bool) -> anyhow::Result
     let view = (people && once).then(View::begin).flatten();
     let has_view = view.is_some();
     let progress = people.then(|| Progress::start((objects.clone(), runs), view));
-    let code = if once { agent.once(signals).await } else { agent.run(signals).await };
+    let ended = match once {
+        true => agent
+            .once(signals)
+            .await
+            .map(|finished| (finished.code, live::summary(finished.health.into_values()))),
+        false => agent.run(signals).await.map(|code| (code, String::new())),
+    };
     if let Some(progress) = progress {
         progress.end().await;
     }
     if has_view && let Err(error) = print_table(&objects) {
         out::error(super::format_error(&error));
     }
-    let code = code?;
+    let (code, summary) = ended?;
     if people && once {
-        out::progress(live::summary(objects.board.health().into_values()));
+        out::progress(summary);
     }
     Ok(code)
 }
