@@ -2,10 +2,9 @@
 
 use std::process::ExitCode;
 
-use super::target;
+use super::{network, target};
 use crate::agent::check::check;
 use crate::agent::check::report::{Check, Group, Outcome, Report};
-use crate::git;
 use crate::settings::{AccessFlags, Output, OutputFlags};
 use crate::telemetry::out;
 
@@ -19,11 +18,8 @@ pub struct Args {
 
 /// Prints the report. The exit code is 1 if a check failed or could not be determined.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let network = args.access.network.read().map_err(anyhow::Error::msg)?;
-    if let Some(authorities) = &network.authorities {
-        // SAFETY: the command has started no thread yet.
-        unsafe { git::trust(authorities)? };
-    }
+    // SAFETY: the command has started no thread yet.
+    let network = unsafe { network::read(&args.access.network)? };
     target::wait(async {
         let report = check(&args.access, &network).await;
         if args.output.format == Output::Json {

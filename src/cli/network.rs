@@ -13,9 +13,22 @@ use crate::settings::NetworkFlags;
 /// No other thread may be running.
 pub unsafe fn read(flags: &NetworkFlags) -> anyhow::Result<Network> {
     let network = flags.read().map_err(anyhow::Error::msg)?;
+    // SAFETY: the caller ensures it.
+    unsafe { trust(&network)? };
+    Ok(network)
+}
+
+/// Makes Git trust the authorities of the network.
+///
+/// # Errors
+/// The file cannot be used.
+///
+/// # Safety
+/// No other thread may be running.
+pub unsafe fn trust(network: &Network) -> anyhow::Result<()> {
     if let Some(authorities) = &network.authorities {
         // SAFETY: the caller ensures it.
         unsafe { git::trust(authorities)? };
     }
-    Ok(network)
+    Ok(())
 }

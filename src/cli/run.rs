@@ -6,15 +6,14 @@ use std::thread::available_parallelism;
 
 use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 
-use super::live;
 use super::objects::Object;
 use super::progress::Progress;
 use super::status::tables;
+use super::{live, network};
 use crate::agent::{Agent, Signals, memory};
 use crate::api::Kind;
 use crate::api::network::Network;
 use crate::engine::objects::Objects;
-use crate::git;
 use crate::settings::{Output, RunFlags};
 use crate::telemetry::out::View;
 use crate::telemetry::{self, out};
@@ -35,10 +34,8 @@ pub fn run(flags: RunFlags) -> anyhow::Result<ExitCode> {
     if let Some(proxy) = network.proxies.https().or(network.proxies.http()) {
         tracing::info!(%proxy, no_proxy = network.proxies.no_proxy(), "requests go through a proxy");
     }
-    if let Some(authorities) = &network.authorities {
-        // SAFETY: the runtime is created below, and nothing else has started a thread.
-        unsafe { git::trust(authorities)? };
-    }
+    // SAFETY: the runtime is created below, and nothing else has started a thread.
+    unsafe { network::trust(&network)? };
     // A build runs as the same user and must not read the agent's memory and environment. The kernel has no reason to
     // refuse this protection; if it does, the agent is only as well protected as any other program.
     if let Err(error) = set_dumpable_behavior(DumpableBehavior::NotDumpable) {

@@ -174,7 +174,7 @@ fn a_build_by_the_change_is_followed_by_the_rollout_of_its_image() {
     let text = render::text(&report);
     let line = "the template changed; replaces ami-1; the last build took 12 min";
     assert!(text.contains(line), "{text}");
-    let compared = "topic (bbbbbbb) merged into main (aaaaaaa); AWS read at 00:00 UTC";
+    let compared = "topic (bbbbbbbbbbbb) merged into main (aaaaaaaaaaaa); AWS read at 00:00 UTC";
     assert_eq!(text.lines().nth(1), Some(compared));
 }
 

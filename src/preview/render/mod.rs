@@ -8,11 +8,9 @@ mod text;
 
 use super::report::{Action, Counts, Facts, Item, Report, Revision};
 use super::words::{count, list, seconds, verb};
+use crate::api::ids::short_commit;
 pub use markdown::{LIMIT, markdown};
 pub use text::text;
-
-/// Hexadecimal digits of a commit ID that are shown.
-const SHORT: usize = 7;
 
 /// What the change does, in one line.
 pub fn headline(report: &Report) -> String {
@@ -61,8 +59,8 @@ fn revision(revision: &Revision) -> String {
     let name = revision.name.strip_prefix("the ").unwrap_or(&revision.name);
     match &revision.commit {
         Some(commit) => {
-            let short = &commit[..commit.len().min(SHORT)];
-            if name.starts_with(short) { short.to_owned() } else { format!("{name} ({short})") }
+            let short = short_commit(commit);
+            if name.starts_with(&short) { short } else { format!("{name} ({short})") }
         }
         None => name.to_owned(),
     }
