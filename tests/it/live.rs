@@ -19,6 +19,13 @@ fn once(world: &World, output: &str) -> Command {
     opsy
 }
 
+/// Makes the build longer than the time between two reads of what it does.
+fn slow_down(world: &World) {
+    let sources = r#"sources = ["source.amazon-ebs.node"]"#;
+    let slow = format!("{sources}\n  provisioner \"shell-local\" {{ inline = [\"sleep 5\"] }}");
+    world.edit("packer/node/node.pkr.hcl", sources, &slow, "packer: a slow script");
+}
+
 /// Whether a row begins with one of the braille characters of the spinner.
 fn is_spinner(row: &str) -> bool {
     row.starts_with(|char| ('\u{2800}'..='\u{28ff}').contains(&char))
@@ -112,10 +119,7 @@ fn ctrl_c_ends_a_run_and_leaves_a_clean_terminal() {
 #[test]
 fn a_watch_on_a_terminal_shows_the_build_of_another_process_until_ctrl_c() {
     let world = World::new();
-    let sources = r#"sources = ["source.amazon-ebs.node"]"#;
-    // Longer than the time between two reads of the status.
-    let slow = format!("{sources}\n  provisioner \"shell-local\" {{ inline = [\"sleep 5\"] }}");
-    world.edit("packer/node/node.pkr.hcl", sources, &slow, "packer: a slow script");
+    slow_down(&world);
     let agent = world.agent();
     world.wait("the state directory", || world.state().join("objects").exists().then_some(()));
     let mut opsy = world.opsy();
@@ -138,6 +142,7 @@ fn a_watch_on_a_terminal_shows_the_build_of_another_process_until_ctrl_c() {
 #[test]
 fn only_lines_are_printed_where_there_is_no_terminal_or_no_person() {
     let world = World::new();
+    slow_down(&world);
     let piped = run(once(&world, "text"));
     assert_eq!((piped.status.code(), piped.stderr.as_str()), (Some(0), ""));
     assert!(!piped.stdout.contains(ESCAPE), "{}", piped.stdout);
