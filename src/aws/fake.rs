@@ -67,8 +67,7 @@ impl Wire {
     }
 
     pub(super) async fn aws(&self) -> Aws {
-        let credentials = Credentials::new("AKIAEXAMPLE", "secret", None, None, "test");
-        self.aws_with(SharedCredentialsProvider::new(credentials)).await
+        self.aws_with(credentials()).await
     }
 
     pub(super) async fn aws_with(&self, credentials: SharedCredentialsProvider) -> Aws {
@@ -77,8 +76,7 @@ impl Wire {
 
     /// Clients of a process that only reads.
     pub(super) async fn snapshot(&self) -> Aws {
-        let credentials = Credentials::new("AKIAEXAMPLE", "secret", None, None, "test");
-        let config = self.config(SharedCredentialsProvider::new(credentials)).await;
+        let config = self.config(credentials()).await;
         Aws::made(config, None, || Timestamp::UNIX_EPOCH, Aging::Never)
     }
 
@@ -97,6 +95,10 @@ impl Wire {
             .load()
             .await
     }
+}
+
+fn credentials() -> SharedCredentialsProvider {
+    SharedCredentialsProvider::new(Credentials::new("AKIAEXAMPLE", "secret", None, None, "test"))
 }
 
 pub(super) fn region() -> Region {
