@@ -187,6 +187,9 @@ fn details(preview: &Preview) -> Vec<String> {
     if preview.rolls_back {
         details.push("if it fails, the node groups are rolled back".to_owned());
     }
+    if let Some(newer) = &preview.followed_by {
+        details.push(format!("{newer} is rolled out when this rollout has ended"));
+    }
     let excluded = preview.groups.iter().filter(|group| group.state == GroupState::Excluded);
     let excluded: Vec<&str> = excluded.map(|group| group.name.as_str()).collect();
     if !excluded.is_empty() {

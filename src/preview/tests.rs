@@ -83,6 +83,7 @@ fn refresher(name: &str, intent: Intent, groups: Vec<Group>) -> refresher::Previ
         waves: Vec::new(),
         closed: None,
         rolls_back: false,
+        followed_by: None,
         failed: refresher::FailedImages::default(),
         assumed: Vec::new(),
     }

@@ -14,6 +14,7 @@ use super::memory::Memory;
 use super::node_group::NodeGroup;
 use super::observed::Observed;
 use super::plan::PlanInput;
+use super::plan::newer_target;
 use super::plan::waves::outside_window;
 use super::spec::{Paused, Source, Spec};
 use super::status::current_target;
@@ -46,6 +47,8 @@ pub struct Preview {
     pub closed: Option<String>,
     /// A failed rollout is rolled back.
     pub rolls_back: bool,
+    /// The newer target that is rolled out when the rollout in progress has ended.
+    pub followed_by: Option<String>,
     /// The images that are not rolled out again.
     pub failed: FailedImages,
     /// What could not be read, and was assumed not to have changed.
@@ -177,6 +180,9 @@ pub(super) fn of_plan(input: PlanInput<'_>, plan: &Plan) -> Preview {
         source: ImageSource::of(spec, observed.source_images.known()),
         closed: outside_window(&spec.policy, input.now).map(|delay| delay.why.message),
         groups,
+        followed_by: rollout
+            .filter(|rollout| rollout.is_open())
+            .and_then(|rollout| newer_target(input, rollout)),
         failed: rollout.map(|rollout| rollout.failed.clone()).unwrap_or_default(),
         ..of_spec(spec)
     }
@@ -203,6 +209,7 @@ fn of_spec(spec: &Spec) -> Preview {
         waves: waves.unwrap_or_default(),
         closed: None,
         rolls_back: spec.policy.rolls_back,
+        followed_by: None,
         failed: FailedImages::default(),
         assumed: Vec::new(),
     }
@@ -218,6 +225,7 @@ fn invalid(object: &AMIRefresher, message: String) -> Preview {
         waves: Vec::new(),
         closed: None,
         rolls_back: false,
+        followed_by: None,
         failed: FailedImages::default(),
         assumed: Vec::new(),
     }

@@ -43,6 +43,8 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+pub use end::newer_target;
+
 use super::choose;
 use super::memory::{Memory, Rollout};
 use super::observed::{Account, MissingFact, Observed};
