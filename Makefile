@@ -12,7 +12,7 @@ help:
 	@echo 'make demo          build Opsy, and run its main loop once on an emulated AWS'
 	echo 'make demo-cluster  run it in a real Kubernetes cluster, with an approval and a rollback'
 	echo 'make test          build the test bed and run every test'
-	echo 'make properties    run random events in the simulated world of the refresher: 10,000 cases, half an hour'
+	echo 'make properties    run random events in simulated worlds, and compare plans with what follows: 10,000 cases, an hour'
 	echo 'make check         check format, lints, docs, generated files, licenses and advisories of crates'
 	echo 'make runner        build the static opsy-runner'
 	echo 'make bed           run an emulated AWS and print its address'
@@ -76,7 +76,7 @@ test: cluster-prerequisites runner
 
 properties: export PROPTEST_CASES ?= $(or $(CASES),10000)
 properties: prerequisites
-	@cargo test --locked --lib refresher::tests::property
+	@cargo test --locked --lib -- refresher::tests::property ::tests::previews::
 
 check: prerequisites
 	@cargo fmt --all --check
