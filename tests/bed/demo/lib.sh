@@ -45,10 +45,12 @@ PY
 show_chat() { (cd "$bed/chat" && "$PYTHON" -m chatbed.show --port "$(field "$work/chat.json" port)" --place C0DEMO0001); }
 show() { (cd "$bed/aws" && "$PYTHON" -m opsybed.show --port "$(field "$work/aws.json" port)" --account "$account"); }
 
-# Restricts a user's key to its policies in deploy/iam, including those for Debian's Packer.
-restrict() { # user key policy
-  bed_call POST policy "{\"user\": \"$1\", \"access_key\": \"$2\",
-    \"files\": [\"$3.json\", \"optional/$3-packer-1.6.json\"],
+# Restricts a user's key to these policies in deploy/iam.
+restrict() { # user key policy...
+  local user=$1 key=$2 files
+  shift 2
+  files=$(printf '"%s.json", ' "$@")
+  bed_call POST policy "{\"user\": \"$user\", \"access_key\": \"$key\", \"files\": [${files%, }],
     \"values\": {\"VPC\": \"$(field "$work/seed.json" vpc)\"}}" >/dev/null
 }
 start_aws_and_git() {
@@ -64,8 +66,9 @@ start_aws_and_git() {
   aws=$(field aws.json endpoint)
   remote=$(field git.json url)/images.git
   bed_call POST seed '{"region": "us-east-1", "cluster": "demo"}' >"$work/seed.json"
-  restrict agent AKIA${account}DEMO agent
-  restrict packer AKIA${account}PACK build
+  # Debian's Packer requires the optional ones.
+  restrict agent AKIA${account}DEMO agent optional/agent-packer-1.6
+  restrict packer AKIA${account}PACK build optional/build-packer-1.6
   git init -q --bare -b main "$work/remotes/images.git"
   export AWS_ENDPOINT_URL=$aws AWS_ACCESS_KEY_ID=AKIA${account}DEMO AWS_SECRET_ACCESS_KEY=emulated
   # Packer has its own key; on a real machine, it would have its own profile.
