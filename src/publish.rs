@@ -32,7 +32,7 @@ use crate::settings::{PublishMode, RepoSettings};
 use crate::wait;
 
 use error::PublishError;
-pub use pull_requests::Connect;
+pub use pull_requests::{Connect, branch as pull_request_branch};
 use schedule::Schedule;
 use setters::SetterFiles;
 pub use state::Publishing;

@@ -29,9 +29,9 @@ use crate::manifest::{Document, Reader};
 use crate::preview::Side;
 use crate::preview::report::{Facts, Finding, Report, Revision};
 use crate::probe::Probes;
-use crate::settings::{self, AddressFlags, RepoSettings};
-use crate::sync::{Outputs, Sync, Synced};
-use crate::{preview, refresher};
+use crate::settings::{self, AddressFlags, PublishMode, RepoSettings};
+use crate::sync::{Outputs, StatusFile, Sync, Synced};
+use crate::{preview, publish, refresher};
 use no_runs::NoRuns;
 use objects::Objects;
 pub use request::Request;
@@ -122,6 +122,8 @@ struct Trees {
     builders: builder::Context,
     refreshers: refresher::Context,
     owner: Owner,
+    /// The branch that the agent reads.
+    branch: String,
     facts: Facts,
     /// The objects of the tree that is planned.
     objects: watch::Sender<Arc<Objects>>,
@@ -166,7 +168,7 @@ impl Trees {
         let aws =
             Aws::snapshot_from_env(settings::aws_profile().map_err(anyhow::Error::msg)?, network).await?;
         let objects = watch::Sender::new(Arc::new(Objects::new(Arc::default(), Arc::default())));
-        let builders = builders(&outputs, (known_as, branch), clones.as_ref(), &aws, &owner)?;
+        let builders = builders(&outputs, (known_as, branch.clone()), clones.as_ref(), &aws, &owner)?;
         let refreshers =
             refreshers(&outputs, (&aws, network), &owner, &request.clusters, objects.subscribe())?;
         Ok(Self {
@@ -174,6 +176,7 @@ impl Trees {
             builders,
             refreshers,
             owner,
+            branch,
             facts: request.facts(),
             objects,
             clones,
@@ -197,12 +200,24 @@ impl Trees {
             true => Arc::default(),
             false => {
                 check_status_branch(&synced.set.settings, scratch)?;
-                synced.status_files.clone()
+                self.proposed_status(&synced).await?.unwrap_or_else(|| synced.status_files.clone())
             }
         };
         let objects = Arc::new(Objects::new(synced.set.clone(), files));
         let side = self.decide(&synced, &objects).await;
         Ok(Planned { side, objects, is_new: false })
+    }
+
+    /// The status in the open pull request of the agent, if it publishes by pull request and the clone has its branch. It
+    /// is newer than that of the base.
+    async fn proposed_status(&self, synced: &Synced) -> Result<Option<Arc<Vec<StatusFile>>>, GitError> {
+        let publish = synced.set.settings.publish.clone().unwrap_or_default();
+        if publish.enabled == Some(false) || publish.mode != Some(PublishMode::PullRequest) {
+            return Ok(None);
+        }
+        let target = written(publish.branch.as_ref()).unwrap_or(&self.branch);
+        let branch = publish::pull_request_branch(&synced.owner(&self.owner), target);
+        Ok(self.sync.status_on(&branch, synced).await?.map(Arc::new))
     }
 
     /// The tree that is planned. The status that the base has published is that of both trees, because the agent writes

@@ -8,7 +8,7 @@ use futures::stream::{self, StreamExt as _};
 
 use crate::api::builder::{InputsRecord, PackerBuilder, RunRecord};
 use crate::api::words::Trigger;
-use crate::api::{Assumption, Class, Facts, Key, Owner, tags, time};
+use crate::api::{Assumption, Class, Facts, Key, Owner, reasons, tags, time};
 use crate::aws::Fresh;
 use crate::sync::Synced;
 
@@ -19,7 +19,7 @@ use super::located;
 use super::observe::{self, Observed, OwnFacts};
 use super::outcome::Outcome;
 use super::plan;
-use super::step::{Dependency, Plan, Step, WaitReason};
+use super::step::{Dependency, Plan, StallReason, Step, WaitReason};
 use super::summary;
 
 /// Builders that are observed at the same time: Git, and reads of AWS that are not cached, take their time.
@@ -58,6 +58,8 @@ pub enum Intent {
     Stalled { message: String },
     /// Something could not be read.
     Unknown { message: String },
+    /// The published status is older than the active images, so it is not known what the agent would do.
+    Outdated { message: String },
 }
 
 /// Observes all builders before it decides about the first one, so that each of them knows what the others report. If it
@@ -162,6 +164,17 @@ fn intent(observed: &Observed, plan: &Plan) -> Intent {
             _ => Intent::Keep { message: why.clone() },
         };
     }
+    if let Plan::Stalled { why: StallReason::Unrecorded { images }, .. } = plan
+        && !is_published(observed, reasons::UNRECORDED_IMAGE)
+    {
+        let images = images.join(", ");
+        let message = format!(
+            "the published status does not name {images}, which is active: most likely the status is older than the \
+             image. Plan again after the agent has published; if it publishes by pull request, merge that one first, or \
+             fetch its branch"
+        );
+        return Intent::Outdated { message };
+    }
     let phase = summary::summary(observed, plan, &Outcome::Nothing).phase;
     let message = phase.map(|(_, _, message)| message).unwrap_or_default();
     match plan {
@@ -180,6 +193,12 @@ fn intent(observed: &Observed, plan: &Plan) -> Intent {
         Plan::Wait { .. } => Intent::Wait { message },
         Plan::Stalled { .. } => Intent::Stalled { message },
     }
+}
+
+/// Whether the agent has published a condition with this reason.
+fn is_published(observed: &Observed, reason: &str) -> bool {
+    let conditions = observed.status.conditions.as_deref().unwrap_or_default();
+    conditions.iter().any(|condition| condition.reason.as_deref() == Some(reason))
 }
 
 /// The owner in the tags of the images that status names, if they have the same one. The agent may have an owner that

@@ -21,7 +21,9 @@ pub fn effect(preview: &Preview, doubt: Option<String>) -> Option<Effect> {
         Intent::Stalled { message } => {
             Some(Effect::of_message(object, Action::NeedsAttention, "no image is built", message.clone()))
         }
-        Intent::Unknown { message } => Some(Effect::unknown(object, message.clone())),
+        Intent::Unknown { message } | Intent::Outdated { message } => {
+            Some(Effect::unknown(object, message.clone()))
+        }
         Intent::Keep { .. } => doubt.map(|doubt| Effect::unknown(object, doubt)),
         Intent::Wait { .. } => None,
     }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::effect::Effect;
 use super::refreshers::{Built, Upstream};
 use super::report::Action;
-use super::words::list;
+use super::words::{list, short};
 use super::{Side, builders, refreshers};
 use crate::api::{Assumption, ObjectKey};
 use crate::builder::preview as builder;
@@ -24,7 +24,8 @@ pub fn effects(side: &Side, base: Option<&Side>) -> BTreeMap<ObjectKey, Effect> 
     for preview in side.refreshers.values() {
         let before = base.and_then(|base| base.refreshers.get(&preview.key));
         let doubt = before.and_then(|before| doubt(&before.assumed, &preview.assumed));
-        let upstream = Upstream { doubt, ..upstream(side, preview, &all) };
+        let upstream = upstream(side, preview, &all);
+        let upstream = Upstream { doubt: doubt.or(upstream.doubt), ..upstream };
         let effect = refreshers::effect(preview, &upstream);
         of_refreshers.extend(effect.map(|effect| (refreshers::object(&preview.key), effect)));
     }
@@ -44,6 +45,12 @@ fn upstream<'a>(
         match &built.intent {
             builder::Intent::Build { inputs, .. } => {
                 upstream.builds.push(Built { builder: &built.key, inputs });
+            }
+            // Its groups would be compared with an image that is not the active one.
+            builder::Intent::Outdated { .. } => {
+                let builder = short(&builders::object(&built.key));
+                upstream.doubt =
+                    Some(format!("the published status of {builder} is older than its active image"));
             }
             _ if effect.is_some_and(|effect| effect.item.action == Action::Unknown) => {
                 upstream.unknown.push(&built.key);

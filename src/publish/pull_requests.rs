@@ -135,7 +135,7 @@ impl Publish {
 }
 
 /// Returns the branch of the pull request for a target. Agents with different owners never share one.
-fn branch(owner: &Owner, target: &str) -> String {
+pub fn branch(owner: &Owner, target: &str) -> String {
     pull_request::branch(&format!("{}/", pull_request::branch(PREFIX, owner.as_str())), target)
 }
 

@@ -9,7 +9,7 @@ use super::difference::{Changes, Difference, Kept, links_to_manifests};
 use super::edited::Reading;
 use super::history::{self, Verdict};
 use super::input::{self, Origin, Sources};
-use super::status_files::{self, Wanted};
+use super::status_files::{self, StatusFile, Wanted};
 use super::{Sync, Synced, verification};
 use crate::api::CommitId;
 use crate::api::lock::lock;
@@ -253,6 +253,18 @@ impl Sync {
     }
 
     /// The status folder from the root of the repository.
+    /// Returns the status files that a branch has for a commit that was synced, if the branch exists.
+    ///
+    /// # Errors
+    /// The branch cannot be read.
+    pub async fn status_on(
+        &self,
+        branch: &str,
+        synced: &Synced,
+    ) -> Result<Option<Vec<StatusFile>>, GitError> {
+        status_files::on_branch(&self.git, branch, &self.status_folder(&synced.set)).await
+    }
+
     fn status_folder(&self, set: &ObjectSet) -> String {
         self.git.status_folder(set.settings.status_path())
     }

@@ -50,6 +50,18 @@ pub(super) async fn read(
     }
 }
 
+/// Returns the status files on a branch of the remote, if it exists.
+pub(super) async fn on_branch(
+    git: &Handle,
+    branch: &str,
+    folder: &str,
+) -> Result<Option<Vec<StatusFile>>, GitError> {
+    match git.fetch_branch(branch).await? {
+        Some(tip) => of_commit(git, &*git.list(&tip.commit).await?, folder, &[]).await.map(Some),
+        None => Ok(None),
+    }
+}
+
 /// Where the status files are.
 enum StatusTip {
     /// In the synced commit.

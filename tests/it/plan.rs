@@ -3,6 +3,7 @@
 mod checkouts;
 mod ci;
 mod hostile;
+mod published;
 
 use std::fs;
 use std::path::{Path, PathBuf};
