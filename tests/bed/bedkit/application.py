@@ -8,7 +8,7 @@ import time
 import traceback
 from datetime import UTC, datetime
 
-from .control import change_settings, control, read_settings, reset
+from .control import changeable, control, reset
 from .faults import CONTROLS as FAULTS
 from .faults import RequestFault, RequestFaults
 from .journal import CONTROLS as JOURNAL
@@ -22,14 +22,14 @@ JOURNAL_LIMIT = 20_000
 CONTROLS = {
     **JOURNAL,
     **FAULTS,
-    ("GET", "settings"): read_settings,
-    ("POST", "settings"): change_settings,
+    **changeable("settings"),
+    **changeable("clock"),
     ("POST", "reset"): reset,
 }
 
 
 class Application:
-    """Base of an application. Its world has `settings` and `stamp()`, the emulated time."""
+    """Base of an application. Its world has `settings`, a `clock` and `stamp()`, the emulated time."""
 
     # functions of the control interface, by method and path
     controls: dict = CONTROLS

@@ -1,6 +1,7 @@
 """Emulated time."""
 
 import time
+from datetime import UTC, datetime
 
 
 class Clock:
@@ -36,6 +37,13 @@ class Clock:
         if "advance" in asked:
             self.advance(float(asked["advance"]))
 
+    def describe(self) -> dict:
+        return {"now": stamp(self.timestamp()), "speed": self.speed, "frozen": self.frozen}
+
     def _rebase(self, emulated: float) -> None:
         self._emulated = emulated
         self._real = time.monotonic()
+
+
+def stamp(timestamp: float) -> str:
+    return datetime.fromtimestamp(timestamp, UTC).isoformat(timespec="milliseconds")[:-6] + "Z"

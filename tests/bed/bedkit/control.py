@@ -28,13 +28,17 @@ def control(app, request, routes: dict, encode, refusals: tuple[type[Exception],
         return encode({"error": str(error)}, 400)
 
 
-def read_settings(app, asked: dict) -> dict:
-    return app.world.settings.describe()
+def changeable(part: str) -> dict:
+    """Return the endpoints that read and change this part of the application's world."""
 
+    def read(app, asked: dict) -> dict:
+        return getattr(app.world, part).describe()
 
-def change_settings(app, asked: dict) -> dict:
-    app.world.settings.change(asked)
-    return app.world.settings.describe()
+    def change(app, asked: dict) -> dict:
+        getattr(app.world, part).change(asked)
+        return read(app, asked)
+
+    return {("GET", part): read, ("POST", part): change}
 
 
 def reset(app, asked: dict) -> dict:

@@ -97,16 +97,6 @@ def read_received(app, asked: dict) -> list:
     return app.world.receiver(asked["name"]).received
 
 
-def read_clock(app, asked: dict) -> dict:
-    return app.world.clock.describe()
-
-
-def change_clock(app, asked: dict) -> dict:
-    """`advance` seconds, `freeze` true or false, `speed` factor."""
-    app.world.clock.change(asked)
-    return app.world.clock.describe()
-
-
 def go_down(app, asked: dict) -> dict:
     app.down = True
     return {"down": True}
@@ -130,8 +120,6 @@ ROUTES = {
     ("POST", "webhooks"): change_webhook,
     ("POST", "receivers"): change_receiver,
     ("GET", "received"): read_received,
-    ("GET", "clock"): read_clock,
-    ("POST", "clock"): change_clock,
     ("POST", "down"): go_down,
     ("POST", "up"): come_up,
 }

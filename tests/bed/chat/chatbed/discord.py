@@ -3,11 +3,11 @@
 import json
 from urllib.parse import parse_qs
 
+from bedkit.clock import stamp
 from bedkit.reply import Reply
 from bedkit.server import Request
 
 from . import pings
-from .clock import stamp
 from .limits import retry_after
 from .world import Message, Place, Version, World
 

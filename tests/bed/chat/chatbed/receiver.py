@@ -1,10 +1,10 @@
 """Generic webhook receivers: /hook/<name> stores what it receives and returns a configured response."""
 
 from bedkit.application import body_of
+from bedkit.clock import stamp
 from bedkit.reply import Reply
 from bedkit.server import Request
 
-from .clock import stamp
 from .world import Message, Version, World
 
 

@@ -6,8 +6,8 @@ A message keeps all its versions. Threads have one level, as in Slack.
 from dataclasses import dataclass, field
 
 import bedkit.settings
+from bedkit.clock import Clock, stamp
 
-from .clock import Clock, stamp
 from .limits import Limits
 
 DEFAULT_TOKEN = "xoxb-demo"

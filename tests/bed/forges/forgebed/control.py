@@ -80,12 +80,6 @@ def show(world, pull: Pull) -> dict:
     return vars(pull) | {"head": world.head(pull), "comments": comments}
 
 
-def change_clock(app, asked: dict) -> dict:
-    """`advance` seconds, `freeze` true or false, `speed` factor."""
-    app.world.clock.change(asked)
-    return {"now": app.world.stamp(), "speed": app.world.clock.speed, "frozen": app.world.clock.frozen}
-
-
 ROUTES = {
     ("GET", ""): info,
     ("GET", "state"): state,
@@ -96,6 +90,4 @@ ROUTES = {
     ("POST", "change-pull"): change_pull,
     ("POST", "comments"): add_comments,
     ("POST", "tokens"): change_token,
-    ("GET", "clock"): change_clock,
-    ("POST", "clock"): change_clock,
 }

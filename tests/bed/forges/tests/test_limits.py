@@ -120,6 +120,13 @@ def test_texts_have_a_maximum_size(bed, name, setting, most, status):
     assert forge.call("POST", forge.comments, {"body": "x" * (most + 1)}).status == status
 
 
+def test_the_clock_is_changed_by_post_alone(github):
+    bed = github.bed
+    frozen = bed.control("POST", "clock", freeze=True)
+    assert frozen == bed.call("GET", "/_bed/clock?advance=60").json
+    assert frozen["frozen"] and frozen["now"] < bed.control("POST", "clock", advance=60)["now"]
+
+
 def test_github_has_two_rate_limits(github):
     bed = github.bed
     bed.control("POST", "clock", freeze=True)
