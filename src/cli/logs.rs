@@ -198,8 +198,11 @@ async fn of_pod(args: &Args, place: &ClusterPlace) -> anyhow::Result<()> {
     }
     let params =
         LogParams { follow: args.follow, container: Some(PACKER.to_owned()), ..LogParams::default() };
-    let name = pod.metadata.name.unwrap_or_default();
-    let mut stream = pods.log_stream(&name, &params).await.map_err(Refusal::from)?;
+    let name = pod.metadata.name.as_deref().unwrap_or_default();
+    let mut stream = match pods.log_stream(name, &params).await {
+        Ok(stream) => stream,
+        Err(error) => return of_record(args, place, &pod, &error.into()).await,
+    };
     let (mut chunk, mut printed) = (vec![0; CHUNK], out::Log::new());
     loop {
         match stream.read(&mut chunk).await? {
@@ -277,6 +280,21 @@ async fn of_status(args: &Args, place: &ClusterPlace) -> anyhow::Result<()> {
          builder starts); the status of the builder contains this:"
     ));
     out::lines(&recorded(run))?;
+    Ok(())
+}
+
+/// Prints what the status of the builder keeps of the run of a pod whose log cannot be read, such as on a node that does not
+/// respond. Of a run in progress, it keeps nothing.
+async fn of_record(args: &Args, place: &ClusterPlace, pod: &Pod, why: &Refusal) -> anyhow::Result<()> {
+    let name = pod.metadata.name.as_deref().unwrap_or_default();
+    let unreadable = format!("the log of pod {name} cannot be read: {why}");
+    let status = status(args, place).await.with_context(|| unreadable.clone())?;
+    let run = pod.metadata.labels.as_ref().and_then(|labels| labels.get(RUN));
+    let is_its = |record: &&RunRecord| run == Some(&run_name(&args.target.name, &record.id));
+    let Some(record) = status.history.iter().flatten().find(is_its) else { bail!("{unreadable}") };
+    let id = &record.id;
+    out::error(format_args!("{unreadable}; the status of the builder contains this of build {id}:"));
+    out::lines(&recorded(record))?;
     Ok(())
 }
 

@@ -19,6 +19,7 @@ mod kills;
 mod layouts;
 mod limits;
 mod live;
+mod logs;
 mod map;
 mod network;
 mod notify;
