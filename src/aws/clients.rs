@@ -161,9 +161,10 @@ impl Clients {
         })
     }
 
-    /// Returns the access key ID of the credentials in use.
-    pub(super) fn key(&self) -> Option<String> {
-        self.source.as_ref()?.key()
+    /// Returns how many times the access key of the credentials in use has changed. Credentials that were given do not
+    /// change.
+    pub(super) fn key_changes(&self) -> u64 {
+        self.source.as_ref().map_or(0, Source::key_changes)
     }
 
     pub(super) fn attempts(&self) -> BTreeMap<Attempt, u64> {

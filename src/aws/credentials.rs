@@ -52,8 +52,15 @@ struct Inner {
     /// The first region that an object asked for. Roles are assumed there if nothing names another one.
     region: OnceLock<Region>,
     chain: Mutex<Option<SharedCredentialsProvider>>,
-    /// The access key ID of the credentials that were returned last.
-    key: Mutex<Option<String>>,
+    key: Mutex<LastKey>,
+}
+
+/// The access key ID of the credentials that were returned last.
+#[derive(Default)]
+struct LastKey {
+    id: Option<String>,
+    /// How many times another one was returned than before.
+    changes: u64,
 }
 
 /// Why there are no credentials, and what to do.
@@ -72,9 +79,10 @@ impl Source {
         self.0.region.get_or_init(|| region.clone());
     }
 
-    /// Returns the access key ID of the credentials that were returned last.
-    pub(super) fn key(&self) -> Option<String> {
-        lock(&self.0.key).clone()
+    /// Returns how many times the access key has changed. The first one is no change: a response that was requested before
+    /// it is known is already one with this key.
+    pub(super) fn key_changes(&self) -> u64 {
+        lock(&self.0.key).changes
     }
 
     async fn chain(&self) -> Option<SharedCredentialsProvider> {
@@ -92,7 +100,7 @@ impl Source {
         let Some(chain) = self.chain().await else { return Err(CredentialsError::not_loaded_no_source()) };
         match chain.provide_credentials().await {
             Ok(mut credentials) => {
-                *lock(&self.0.key) = Some(credentials.access_key_id().to_owned());
+                lock(&self.0.key).returned(credentials.access_key_id());
                 if credentials.expiry().is_none() {
                     *lock(&self.0.chain) = None;
                     *credentials.expiry_mut() = Some(now() + REREAD);
@@ -111,6 +119,13 @@ impl Source {
                 })
             }
         }
+    }
+}
+
+impl LastKey {
+    fn returned(&mut self, id: &str) {
+        let before = self.id.replace(id.to_owned());
+        self.changes += u64::from(before.is_some_and(|before| before != id));
     }
 }
 

@@ -47,6 +47,11 @@ pub(super) fn ok(body: impl Into<String>) -> Reply {
     Reply::Answer(200, None, body.into())
 }
 
+/// A response as STS writes it.
+pub(super) fn sts(operation: &str, result: &str) -> String {
+    format!("<{operation}Response><{operation}Result>{result}</{operation}Result></{operation}Response>")
+}
+
 /// The script, and the requests so far.
 #[derive(Clone, Default)]
 pub(super) struct Wire {
@@ -72,6 +77,11 @@ impl Wire {
 
     pub(super) async fn aws_with(&self, credentials: SharedCredentialsProvider) -> Aws {
         Aws::with(self.config(credentials).await, || Timestamp::UNIX_EPOCH)
+    }
+
+    /// Clients whose responses age by this clock.
+    pub(super) async fn aws_at(&self, now: fn() -> Timestamp) -> Aws {
+        Aws::with(self.config(credentials()).await, now)
     }
 
     /// Clients of a process that only reads.

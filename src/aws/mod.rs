@@ -90,9 +90,8 @@ struct Inner {
     templates: Shared<(Region, TemplateId), Arc<Vec<LaunchTemplateVersion>>, AwsError>,
     clusters: Shared<(Region, String), String, AwsError>,
     architectures: Shared<(Region, Vec<String>), BTreeSet<String>, AwsError>,
-    account: tokio::sync::Mutex<Option<identity::Asked>>,
-    /// The account, if no response ages.
-    only_account: Shared<(), String, AwsError>,
+    /// By the number of times that the access key has changed.
+    accounts: Shared<u64, String, AwsError>,
 }
 
 impl Aws {
@@ -166,8 +165,7 @@ impl Aws {
             templates: Shared::new(KEEP_FOUND, aging),
             clusters: Shared::new(KEEP_FOUND, aging),
             architectures: Shared::new(KEEP_TYPES, aging),
-            account: tokio::sync::Mutex::default(),
-            only_account: Shared::new(KEEP_NOTHING, aging),
+            accounts: Shared::new(identity::KEEP_ACCOUNT, aging),
         }))
     }
 

@@ -1,7 +1,7 @@
 //! The exact requests, and how responses are parsed: mistakes that no emulator would notice.
 
 use super::eks::MaxUnavailable;
-use super::fake::{Reply, Wire, ok, region, xml_error};
+use super::fake::{Reply, Wire, ok, region, sts, xml_error};
 use super::*;
 use crate::api::{BuildId, ClientToken};
 
@@ -384,8 +384,7 @@ async fn images_of_a_build_go_by_its_tag_and_are_our_own() {
 
 #[tokio::test]
 async fn the_account_is_asked_for_once_and_a_failure_is_not_kept() {
-    let answer = "<GetCallerIdentityResponse><GetCallerIdentityResult><Account>123456789012</Account>\
-                  </GetCallerIdentityResult></GetCallerIdentityResponse>";
+    let answer = sts("GetCallerIdentity", "<Account>123456789012</Account>");
     let denied = "<ErrorResponse><Error><Code>AccessDenied</Code></Error></ErrorResponse>";
     let wire = Wire::new([Reply::Answer(403, None, denied.to_owned()), ok(answer)]);
     let aws = wire.aws().await;

@@ -10,7 +10,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use super::super::fake::{Wire, ok, region as home};
+use super::super::fake::{Wire, ok, region as home, sts};
 use super::super::{Aging, Aws, defaults};
 use super::*;
 use crate::api::Class;
@@ -188,10 +188,6 @@ fn answer(head: &str, body: &str) -> (u16, String) {
     (200, sts(operation, &credentials))
 }
 
-fn sts(operation: &str, result: &str) -> String {
-    format!("<{operation}Response><{operation}Result>{result}</{operation}Result></{operation}Response>")
-}
-
 const BASE: &str = "[profile base]\naws_access_key_id = BASE\naws_secret_access_key = s\n";
 const CORP: &str = "[profile corp]\nsso_session = corp\nsso_account_id = 123456789012\nsso_role_name = ops\n\
                     [sso-session corp]\nsso_start_url = https://corp.example\nsso_region = us-west-2\n";
@@ -321,20 +317,23 @@ impl ProvideCredentials for Changing {
 #[tokio::test]
 async fn the_account_is_asked_for_again_when_the_key_changes() {
     let identity = |account: &str| ok(sts("GetCallerIdentity", &format!("<Account>{account}</Account>")));
-    let images = || ok("<DescribeImagesResponse><imagesSet/></DescribeImagesResponse>");
-    let wire = Wire::new([identity("1"), images(), images(), identity("2")]);
-    let (http, provider) = (wire.http(), Arc::new(Changing(AtomicU32::new(0))));
-    let load = move || defaults().http_client(http.clone()).credentials_provider(Shared(provider.clone()));
     let now = || jiff::Timestamp::UNIX_EPOCH;
-    let aws = Aws::of(None, load, now, Aging::By(now)).await;
-    let account = || async { aws.account(&home()).await.expect("an account") };
-    assert_eq!(account().await, "1");
-    assert_eq!(account().await, "1");
-    aws.own_images(&home(), crate::aws::Fresh::Now).await.expect("images");
-    assert_eq!(account().await, "1", "the key is the same");
-    aws.own_images(&home(), crate::aws::Fresh::Now).await.expect("images");
-    assert_eq!(account().await, "2", "the key is another");
-    assert_eq!(account().await, "2");
+    for aging in [Aging::By(now), Aging::Never] {
+        let wire = Wire::new(["1", "1", "2", "2"].map(identity));
+        let (http, provider) = (wire.http(), Arc::new(Changing(AtomicU32::new(0))));
+        let load =
+            move || defaults().http_client(http.clone()).credentials_provider(Shared(provider.clone()));
+        let aws = Aws::of(None, load, now, aging).await;
+        let account = || async { aws.account(&home()).await.expect("an account") };
+        assert_eq!(account().await, "1");
+        assert_eq!(account().await, "1");
+        aws.identity(&home()).await.expect("an identity");
+        assert_eq!(account().await, "1", "the key is the same: {aging:?}");
+        aws.identity(&home()).await.expect("an identity");
+        assert_eq!(account().await, "2", "the key is another: {aging:?}");
+        assert_eq!(account().await, "2");
+        assert_eq!(wire.sent().len(), 4);
+    }
 }
 
 #[derive(Debug)]
