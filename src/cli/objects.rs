@@ -1,5 +1,7 @@
 //! Reads the objects at a place with their status, for the commands that show several of them. Read-only.
 
+pub mod held;
+
 use std::collections::BTreeMap;
 use std::process::ExitCode;
 
@@ -21,6 +23,7 @@ use crate::engine::kubernetes::memory;
 use crate::engine::standalone::folders::{self, RunDirectory};
 use crate::engine::standalone::{home, memory_file, objects_dir, runs_dir};
 use crate::telemetry::out;
+use held::HeldImage;
 
 /// Maximum number of objects per response of the API server.
 const PAGE: u32 = 500;
@@ -47,6 +50,8 @@ pub struct Object {
     pub labels: BTreeMap<String, String>,
     pub spec: Value,
     pub status: Value,
+    /// Active images of a builder that refreshers hold.
+    pub held: Vec<HeldImage>,
 }
 
 /// What was read at a place.
@@ -79,10 +84,12 @@ impl ReadFlags {
 
 impl Reader<'_> {
     pub async fn read(&self) -> anyhow::Result<Observed> {
-        match &self.place {
+        let mut observed = match &self.place {
             Place::Cluster(place) => from_cluster(self.flags, place).await,
             Place::State(place) => from_state(self.flags, place),
-        }
+        }?;
+        held::mark(&mut observed.objects);
+        Ok(observed)
     }
 
     /// The progress of the builds that run. Only a state directory has it.
@@ -112,6 +119,11 @@ impl Reader<'_> {
 }
 
 impl Object {
+    /// An object of the first generation without labels.
+    pub fn new(id: ObjectKey, spec: Value, status: Value) -> Self {
+        Self { id, generation: 1, labels: BTreeMap::new(), spec, status, held: Vec::new() }
+    }
+
     /// An object of a running agent.
     pub fn of(kind: Kind, object: &impl Serialize) -> anyhow::Result<Self> {
         Ok(live(kind, serde_json::from_value(serde_json::to_value(object)?)?))
@@ -151,11 +163,9 @@ fn from_state(flags: &ReadFlags, place: &StatePlace) -> anyhow::Result<Observed>
         |object: &ObjectKey| flags.place.namespace.as_ref().is_none_or(|n| *n == object.key.namespace);
     let held = home::read_all(&objects_dir(&place.path)).with_context(|| place.to_string())?;
     let objects = held.objects.into_iter().filter(|(object, _)| wanted(object)).map(|(id, stored)| Object {
-        id,
         generation: stored.generation,
         labels: serde_json::from_value(stored.labels).unwrap_or_default(),
-        spec: stored.spec,
-        status: stored.status,
+        ..Object::new(id, stored.spec, stored.status)
     });
     let memory = std::fs::read_to_string(memory_file(&place.path)).ok();
     Ok(Observed {
@@ -212,10 +222,8 @@ async fn list(api: &Api<DynamicObject>) -> anyhow::Result<Vec<DynamicObject>> {
 
 fn live(kind: Kind, mut object: DynamicObject) -> Object {
     Object {
-        id: ObjectKey::of(kind, &object),
         generation: object.metadata.generation.unwrap_or_default(),
         labels: object.labels().clone(),
-        spec: object.data["spec"].take(),
-        status: object.data["status"].take(),
+        ..Object::new(ObjectKey::of(kind, &object), object.data["spec"].take(), object.data["status"].take())
     }
 }

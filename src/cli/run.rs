@@ -6,7 +6,7 @@ use std::thread::available_parallelism;
 
 use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 
-use super::objects::Object;
+use super::objects::{Object, held};
 use super::progress::Progress;
 use super::status::tables;
 use super::{live, network};
@@ -91,6 +91,7 @@ fn print_table(objects: &Objects) -> anyhow::Result<()> {
     let refreshers = objects.refreshers.all().map(|refresher| Object::of(Kind::AMIRefresher, &refresher));
     let mut all = builders.chain(refreshers).collect::<anyhow::Result<Vec<_>>>()?;
     all.sort_by(|a, b| a.id.cmp(&b.id));
+    held::mark(&mut all);
     out::lines(&tables::all(&all, false))?;
     Ok(())
 }

@@ -85,11 +85,12 @@ mod tests {
     #[test]
     fn names_kinds_and_labels_select_and_a_missing_name_is_reported() {
         let object = |kind, name: &str, team: &str| Object {
-            id: ObjectKey { kind, key: Key { namespace: "default".to_owned(), name: name.to_owned() } },
-            generation: 1,
             labels: BTreeMap::from([("team".to_owned(), team.to_owned())]),
-            spec: Value::Null,
-            status: Value::Null,
+            ..Object::new(
+                ObjectKey { kind, key: Key { namespace: "default".to_owned(), name: name.to_owned() } },
+                Value::Null,
+                Value::Null,
+            )
         };
         let selected = |wanted: &[&str], labels: Option<&str>| {
             let wanted = wanted.iter().map(|text| text.parse().expect("a target")).collect();

@@ -104,14 +104,18 @@ fn list(objects: &[Object]) -> Value {
 
 /// An object for machines.
 fn item(object: &Object) -> Value {
-    serde_json::json!({
+    let mut item = serde_json::json!({
         "kind": object.id.kind.to_string(),
         "namespace": object.id.key.namespace,
         "name": object.id.key.name,
         "labels": object.labels,
         "generation": object.generation,
         "status": object.status,
-    })
+    });
+    if !object.held.is_empty() {
+        item["held"] = serde_json::json!(object.held);
+    }
+    item
 }
 
 /// The name of an object as `kubectl get -o name` prints it.

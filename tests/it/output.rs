@@ -68,6 +68,8 @@ impl Fixed {
         let spec =
             json!({"clusterName": "demo", "amiFrom": {"packerBuilder": "node"}, "rollout": {"waves": waves}});
         self.write("objects/AMIRefresher/default/demo.json", &stored(&node, spec, demo_status()));
+        let spec = json!({"clusterName": "test", "amiFrom": {"packerBuilder": "node"}});
+        self.write("objects/AMIRefresher/default/test.json", &stored(&json!({}), spec, test_status()));
         for (build, day, text) in [(FORMER_BUILD, 1, "the first build\n"), (BUILD, 2, "the second build\n")] {
             let facts = json!({
                 "builder": {"namespace": "default", "name": "node"}, "build": build, "region": "us-east-1", "inputs": {},
@@ -187,11 +189,24 @@ fn demo_status() -> Value {
     })
 }
 
+/// The status of a refresher that holds the active image, and is back at the one before it.
+fn test_status() -> Value {
+    let why = "web: 1 of 2 nodes is not ready";
+    let message = format!("{ACTIVE} is held since its rollout failed: {why}");
+    json!({
+        "conditions": ready("False", "ImageHeld", &message), "targetAMI": FORMER, "drifted": 0,
+        "lastRun": "2026-01-02T02:00:00Z", "lastRunStatus": "RolledBack",
+        "nodeGroups": [{"name": "web", "kind": "Managed", "currentAMI": FORMER, "state": "Current"}],
+        "held": [{"ami": ACTIVE, "reason": why, "since": "2026-01-02T01:30:00Z"}],
+    })
+}
+
 /// The command lines that read, and then those that request something.
 const LINES: &[&str] = &[
     "status",
     "status -o wide",
     "status -o json ar/demo",
+    "status -o json pb/node",
     "status -o yaml pb/edge",
     "status -o name",
     "status builders -l team!=web",
@@ -279,7 +294,7 @@ fn a_watch_on_a_terminal_shows_what_builds_and_rollouts_wait_for() {
     let shown = |terminal: &Terminal, what: &str, parts: &[&str]| {
         terminal.wait_for_row(what, |row| parts.iter().all(|part| row.contains(part)));
     };
-    shown(&terminal, "the numbers", &["1 in sync, 2 not ready"]);
+    shown(&terminal, "the numbers", &["1 in sync, 3 not ready"]);
     shown(&terminal, "the build", &["  pb/edge  running  ", " h "]);
     shown(
         &terminal,

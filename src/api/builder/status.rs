@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::api::conditions::Condition;
 use crate::api::notifier::Notification;
+use crate::api::tags;
 use crate::api::words::RunResult;
 
 /// Observed state of a builder. The agent reads back only `history`, `inputs`, `images`, `baseImage`, `sweeps`,
@@ -104,6 +105,18 @@ pub struct PackerBuilderStatus {
     /// Notifications that were delivered, by destination and thread.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub notifications: Option<Vec<Notification>>,
+}
+
+impl PackerBuilderStatus {
+    /// Hash of what an image of the builder was built from, as refreshers record it; `None` if that is not known.
+    pub fn inputs_digest(&self, image: &str) -> Option<String> {
+        let built = |images: &Option<Vec<String>>| images.iter().flatten().any(|built| built == image);
+        let run = self.history.iter().flatten().find(|run| built(&run.images));
+        let inputs = run.and_then(|run| run.inputs.as_ref()).or(self.inputs.as_ref())?;
+        let base = run.and_then(|run| run.base_ami.as_ref()).or(inputs.base_ami.as_ref());
+        let (template, spec) = (inputs.template.as_ref()?, inputs.spec.as_ref()?);
+        Some(tags::inputs_digest(template, spec, base.map_or("", String::as_str)))
+    }
 }
 
 /// Facts about a run, recorded when it is started. In a cluster only this record counts: the Job has the same facts in

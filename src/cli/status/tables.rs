@@ -15,8 +15,9 @@ pub fn all(objects: &[Object], wide: bool) -> String {
     table(&builders(objects, wide)) + &table(&refreshers(objects, wide)) + &table(&waves(objects))
 }
 
-fn of(objects: &[Object], kind: Kind) -> impl Iterator<Item = (&ObjectKey, &Value)> {
-    objects.iter().filter(move |object| object.id.kind == kind).map(|object| (&object.id, &object.status))
+fn refreshers_of(objects: &[Object]) -> impl Iterator<Item = (&ObjectKey, &Value)> {
+    let refreshers = objects.iter().filter(|object| object.id.kind == Kind::AMIRefresher);
+    refreshers.map(|object| (&object.id, &object.status))
 }
 
 /// The failing conditions of the repository, as the agent recorded them.
@@ -33,7 +34,8 @@ fn builders(objects: &[Object], wide: bool) -> Vec<Vec<String>> {
     let further: &[&str] = if wide { &["LAST RUN", "ENDED", "COMMIT", "LANES"] } else { &[] };
     let head = ["PACKERBUILDER", "READY", "REASON", "IMAGE", "BASE IMAGE"];
     let mut rows = vec![row(&[&head, further, &["MESSAGE"]].concat())];
-    for (object, status) in of(objects, Kind::PackerBuilder) {
+    for builder in objects.iter().filter(|object| object.id.kind == Kind::PackerBuilder) {
+        let Object { id: object, status, held, .. } = builder;
         let [ready, reason, message] = ready_cells(status);
         let mut cells =
             vec![object.key.to_string(), ready, reason, image(status), text(&status["lastRunBaseImageID"])];
@@ -41,7 +43,8 @@ fn builders(objects: &[Object], wide: bool) -> Vec<Vec<String>> {
             let commit = short(&text(&status["history"][0]["commit"]));
             cells.extend([text(&status["lastRunStatus"]), text(&status["lastRun"]), commit, lanes(status)]);
         }
-        cells.push(message + &trouble(status));
+        let held: String = held.iter().map(|image| format!(" ({image})")).collect();
+        cells.push(message + &trouble(status) + &held);
         rows.push(cells);
     }
     rows
@@ -50,13 +53,13 @@ fn builders(objects: &[Object], wide: bool) -> Vec<Vec<String>> {
 fn refreshers(objects: &[Object], wide: bool) -> Vec<Vec<String>> {
     let groups = |status: &Value| status["nodeGroups"].as_array().cloned().unwrap_or_default();
     let in_wave = |status: &Value| groups(status).iter().any(|group| group["wave"].is_string());
-    let has_waves = of(objects, Kind::AMIRefresher).any(|(_, status)| in_wave(status));
+    let has_waves = refreshers_of(objects).any(|(_, status)| in_wave(status));
     let further: &[&str] = if wide { &["DRIFTED", "LAST ROLLOUT", "ENDED"] } else { &[] };
     let wave: &[&str] = if has_waves { &["WAVE"] } else { &[] };
     let head = ["AMIREFRESHER", "READY", "REASON", "TARGET"];
     let head = [&head, further, &["NODE GROUP", "IMAGE"], wave, &["STATE"]].concat();
     let mut rows = vec![row(&head)];
-    for (object, status) in of(objects, Kind::AMIRefresher) {
+    for (object, status) in refreshers_of(objects) {
         let [ready, reason, message] = ready_cells(status);
         let mut cells = vec![object.key.to_string(), ready, reason, text(&status["targetAMI"])];
         if wide {
@@ -87,7 +90,7 @@ pub fn group_state(group: &Value) -> String {
 /// The waves of the rollouts, with what each waits for.
 fn waves(objects: &[Object]) -> Vec<Vec<String>> {
     let mut rows = vec![row(&["AMIREFRESHER", "WAVE", "STATE", "UPDATED", "STARTED", "FINISHED", "MESSAGE"])];
-    for (object, status) in of(objects, Kind::AMIRefresher) {
+    for (object, status) in refreshers_of(objects) {
         for wave in status["rollout"]["waves"].as_array().into_iter().flatten() {
             let count = |field: &str| wave[field].as_i64().unwrap_or_default();
             rows.push(vec![

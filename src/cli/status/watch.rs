@@ -111,7 +111,8 @@ fn states(output: Output, objects: &[Object]) -> anyhow::Result<BTreeMap<String,
         let id = object.id.to_string();
         match output {
             Output::Text | Output::Wide => {
-                states.insert(id.clone(), format!("{id}  {}", one_line(&summary(&object.status))));
+                let held: String = object.held.iter().map(|image| format!("; {image}")).collect();
+                states.insert(id.clone(), format!("{id}  {}", one_line(&(summary(&object.status) + &held))));
                 for group in object.status["nodeGroups"].as_array().into_iter().flatten() {
                     let group_name = group["name"].as_str().unwrap_or_default();
                     let state = one_line(&tables::group_state(group));
@@ -146,8 +147,7 @@ mod tests {
 
     fn object(kind: Kind, status: Value) -> Object {
         let key = Key { namespace: "default".to_owned(), name: "node".to_owned() };
-        let id = ObjectKey { kind, key };
-        Object { id, generation: 1, labels: BTreeMap::new(), spec: Value::Null, status }
+        Object::new(ObjectKey { kind, key }, Value::Null, status)
     }
 
     fn ready(reason: &str) -> Value {

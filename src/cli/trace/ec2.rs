@@ -217,13 +217,9 @@ mod tests {
     fn an_object_has_its_own_region_and_those_of_its_images() {
         let key = Key { namespace: "default".to_owned(), name: "node".to_owned() };
         let lane = |region: &str| json!({"region": region, "architecture": "x86_64", "id": "ami-00000001"});
-        let object = Object {
-            id: ObjectKey { kind: Kind::PackerBuilder, key },
-            generation: 1,
-            labels: BTreeMap::new(),
-            spec: json!({"region": "us-east-1"}),
-            status: json!({"images": [lane("eu-west-1"), lane("not a region")]}),
-        };
+        let status = json!({"images": [lane("eu-west-1"), lane("not a region")]});
+        let object =
+            Object::new(ObjectKey { kind: Kind::PackerBuilder, key }, json!({"region": "us-east-1"}), status);
         assert_eq!(list(&regions_of(&object)), "us-east-1, eu-west-1");
     }
 }

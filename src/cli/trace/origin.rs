@@ -249,7 +249,7 @@ mod tests {
 
     fn object(kind: Kind, name: &str, spec: Value, status: Value) -> Object {
         let key = Key { namespace: "default".to_owned(), name: name.to_owned() };
-        Object { id: ObjectKey { kind, key }, generation: 1, labels: Default::default(), spec, status }
+        Object::new(ObjectKey { kind, key }, spec, status)
     }
 
     fn described(id: CommitId) -> Described {

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::api::builder::{LaneImage, PackerBuilderStatus};
 use crate::api::refresher::RolloutRecord;
 use crate::api::words::RolloutResult;
-use crate::api::{AMIRefresher, Key, tags};
+use crate::api::{AMIRefresher, Key};
 
 /// The images that all refreshers withhold.
 #[derive(Debug, Default)]
@@ -77,7 +77,8 @@ impl Withheld {
         let of_namespace = || self.by_refresher.iter().filter(|(key, _)| key.namespace == builder.namespace);
         let names = |id: &str| of_namespace().any(|(_, images)| images.ids.contains(id));
         let is_same = |inputs: &str| of_namespace().any(|(_, images)| images.inputs.contains(inputs));
-        let is_withheld = |id: &str| names(id) || inputs(status, id).is_some_and(|inputs| is_same(&inputs));
+        let is_withheld =
+            |id: &str| names(id) || status.inputs_digest(id).is_some_and(|inputs| is_same(&inputs));
         // An earlier image from the same inputs as one that failed was rolled out: only its own failure counts.
         let usable = |image: &LaneImage| image.previous.iter().flatten().find(|id| !names(id)).cloned();
         let images = status.images.iter().flatten().map(|image| match usable(image) {
@@ -125,21 +126,12 @@ fn failed(history: &[RolloutRecord]) -> Vec<String> {
     failed
 }
 
-/// Hash of what an image was built from, as refreshers record it.
-fn inputs(status: &PackerBuilderStatus, id: &str) -> Option<String> {
-    let built = |images: &Option<Vec<String>>| images.iter().flatten().any(|image| image == id);
-    let run = status.history.iter().flatten().find(|run| built(&run.images));
-    let inputs = run.and_then(|run| run.inputs.as_ref()).or(status.inputs.as_ref())?;
-    let base = run.and_then(|run| run.base_ami.as_ref()).or(inputs.base_ami.as_ref());
-    let (template, spec) = (inputs.template.as_ref()?, inputs.spec.as_ref()?);
-    Some(tags::inputs_digest(template, spec, base.map_or("", String::as_str)))
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::api::tags;
 
     fn key(namespace: &str, name: &str) -> Key {
         Key { namespace: namespace.to_owned(), name: name.to_owned() }

@@ -5,8 +5,7 @@ use crate::api::Key;
 
 fn object(kind: Kind, name: &str, status: Value) -> Object {
     let key = Key { namespace: "default".to_owned(), name: name.to_owned() };
-    let id = ObjectKey { kind, key };
-    Object { id, generation: 1, labels: Default::default(), spec: Value::Null, status }
+    Object::new(ObjectKey { kind, key }, Value::Null, status)
 }
 
 #[test]
