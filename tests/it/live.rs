@@ -1,9 +1,12 @@
 //! The live view of `opsy run --once` and `opsy status --watch`, in a real terminal, and the lines elsewhere.
 
+use std::ffi::{OsStr, OsString};
+use std::path::Path;
 use std::process::Command;
 
-use crate::terminal::{End, Terminal};
-use crate::world::{World, run, script_template};
+use crate::bed::wait_for;
+use crate::terminal::{CTRL_BACKSLASH, CTRL_Z, End, Terminal};
+use crate::world::{DEADLINE, World, run, script_template};
 
 /// The width of the terminal in these tests.
 const COLUMNS: u16 = 60;
@@ -114,6 +117,76 @@ fn ctrl_c_ends_a_run_and_leaves_a_clean_terminal() {
     assert!(end.lines.iter().any(|line| line.starts_with("default/node   False  ")), "{:#?}", end.lines);
     assert_clean(&end);
     assert!(!world.build_processes().0.is_empty(), "the build continues");
+}
+
+/// `opsy status --watch` of an empty state directory.
+fn watch(state: &Path) -> Vec<OsString> {
+    [
+        env!("CARGO_BIN_EXE_opsy").as_ref(),
+        "status".as_ref(),
+        "--watch".as_ref(),
+        "--state".as_ref(),
+        state.as_os_str(),
+    ]
+    .map(OsStr::to_owned)
+    .into()
+}
+
+fn has_view(screen: &[String]) -> bool {
+    screen.iter().any(|row| is_spinner(row))
+}
+
+#[test]
+fn ctrl_backslash_ends_a_watch_at_once_and_restores_the_terminal() {
+    let state = tempfile::tempdir().expect("a directory");
+    let words = watch(state.path());
+    let mut opsy = Command::new(&words[0]);
+    opsy.args(&words[1..]);
+    let mut terminal = Terminal::start(opsy, 40, COLUMNS);
+    terminal.wait_for_screen("the view", |screen| has_view(screen) && !terminal.shows_keys());
+    terminal.press(CTRL_BACKSLASH);
+    wait_for("the modes", DEADLINE, || terminal.shows_keys().then_some(()));
+    let end = terminal.end();
+    assert_eq!(end.status.code(), Some(131), "{end:#?}");
+    assert_clean(&end);
+}
+
+#[test]
+fn ctrl_z_restores_the_terminal_and_fg_shows_the_view_again() {
+    let state = tempfile::tempdir().expect("a directory");
+    // A shell with job control, as people use it.
+    let script = r#""$@"; echo "stopped: $?"; read -r key; fg >/dev/null; echo "ended: $?""#;
+    let mut shell = Command::new("sh");
+    shell.args(["-m", "-c", script, "sh"]).args(watch(state.path()));
+    let mut terminal = Terminal::start(shell, 40, COLUMNS);
+    terminal.wait_for_screen("the view", |screen| has_view(screen) && !terminal.shows_keys());
+    terminal.press(CTRL_Z);
+    terminal.wait_for_screen("the stop", |screen| {
+        screen.iter().any(|row| row.starts_with("stopped: ")) && !has_view(screen) && terminal.shows_keys()
+    });
+    terminal.press(b"\n");
+    terminal.wait_for_screen("the view after fg", |screen| has_view(screen) && !terminal.shows_keys());
+    terminal.press_ctrl_c();
+    let end = terminal.end();
+    assert!(end.lines.iter().any(|line| line == "ended: 130"), "{:#?}", end.lines);
+    assert_clean(&end);
+}
+
+#[test]
+fn a_watch_that_no_shell_can_continue_is_not_stopped() {
+    let state = tempfile::tempdir().expect("a directory");
+    let words = watch(state.path());
+    let mut opsy = Command::new(&words[0]);
+    opsy.args(&words[1..]);
+    let mut terminal = Terminal::start(opsy, 40, COLUMNS);
+    terminal.wait_for_screen("the view", |screen| has_view(screen) && !terminal.shows_keys());
+    terminal.press(CTRL_Z);
+    terminal.wait_for_screen("no view", |screen| !has_view(screen));
+    terminal.wait_for_screen("the view again", |screen| has_view(screen) && !terminal.shows_keys());
+    terminal.press_ctrl_c();
+    let end = terminal.end();
+    assert_eq!(end.status.code(), Some(130), "{end:#?}");
+    assert_clean(&end);
 }
 
 #[test]

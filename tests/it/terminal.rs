@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use rustix::fs::{OFlags, fcntl_setfl};
 use rustix::io::{FdFlags, fcntl_setfd};
+use rustix::termios::{LocalModes, tcgetattr};
 use vt100::Parser;
 
 use crate::bed::wait_for;
@@ -20,6 +21,9 @@ use crate::world::DEADLINE;
 
 /// Ctrl-C, as the keyboard sends it.
 const CTRL_C: &[u8] = b"\x03";
+/// The same of Ctrl-Z and Ctrl-\.
+pub const CTRL_Z: &[u8] = b"\x1a";
+pub const CTRL_BACKSLASH: &[u8] = b"\x1c";
 
 /// A command that runs in a terminal, killed when dropped.
 pub struct Terminal {
@@ -98,8 +102,25 @@ impl Terminal {
         }
     }
 
+    /// Waits until the screen is like this.
+    pub fn wait_for_screen(&self, what: &str, is_it: impl Fn(&[String]) -> bool) {
+        wait_for(what, DEADLINE, || {
+            let shown = self.shown.lock().expect("no panic");
+            shown.screens.last().is_some_and(|screen| is_it(screen)).then_some(())
+        });
+    }
+
     pub fn press_ctrl_c(&mut self) {
-        self.keyboard.write_all(CTRL_C).expect("the terminal is open");
+        self.press(CTRL_C);
+    }
+
+    pub fn press(&mut self, keys: &[u8]) {
+        self.keyboard.write_all(keys).expect("the terminal is open");
+    }
+
+    /// Whether the terminal itself shows keys such as Ctrl-C, as it does at first.
+    pub fn shows_keys(&self) -> bool {
+        tcgetattr(&self.keyboard).expect("a terminal").local_modes.contains(LocalModes::ECHOCTL)
     }
 
     /// Waits until the command ends by itself.

@@ -15,7 +15,8 @@ static BEFORE: Mutex<Option<Termios>> = Mutex::new(None);
 pub fn hide() {
     let terminal = io::stdout();
     let Ok(mut modes) = tcgetattr(&terminal) else { return };
-    *lock(&BEFORE) = Some(modes.clone());
+    // If the process was stopped meanwhile, the first ones are still those to restore.
+    lock(&BEFORE).get_or_insert_with(|| modes.clone());
     modes.local_modes.remove(LocalModes::ECHOCTL);
     // Without it, the key is visible, and a row of the view can be left.
     let _ = tcsetattr(&terminal, OptionalActions::Now, &modes);

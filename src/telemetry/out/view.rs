@@ -1,6 +1,8 @@
 //! A view of work in progress: a few lines at the end of a terminal that are drawn again and again. What is printed
 //! meanwhile appears above the view, and nothing of the view is left when it ends.
 
+mod stops;
+
 use std::io;
 use std::sync::Mutex;
 use std::time::Duration;
@@ -11,6 +13,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use super::keys::{self, is_in_foreground};
 use super::visible;
 use crate::api::lock::lock;
+use stops::Stops;
 
 /// How often the spinner moves.
 const SPIN: Duration = Duration::from_millis(125);
@@ -18,8 +21,15 @@ const SPIN: Duration = Duration::from_millis(125);
 const TEMPLATE: &str = "{spinner:.cyan} {msg}";
 const INDENT: &str = "  ";
 
-/// The view on the screen. There is one terminal, so there is at most one view.
-static SHOWN: Mutex<Option<ProgressBar>> = Mutex::new(None);
+/// The view, if there is one. There is one terminal, so there is at most one view.
+static SHOWN: Mutex<Option<Shown>> = Mutex::new(None);
+
+/// A view and what it shows.
+struct Shown {
+    text: String,
+    /// `None` while it is not on the screen: the process is stopped, or in the background.
+    bar: Option<ProgressBar>,
+}
 
 /// A view, until it is dropped.
 #[derive(Debug)]
@@ -33,19 +43,17 @@ pub struct Size {
 }
 
 impl View {
-    /// Begins a view. Returns `None` where only lines can be read: in a pipe or a file, in the background, on a terminal that
+    /// Begins a view, in a runtime. Returns `None` where only lines can be read: in a pipe or a file, in the background, on a terminal that
     /// cannot move its cursor, and in a CI pipeline.
     pub fn begin() -> Option<Self> {
         let (term, ci) = (variable("TERM"), variable("CI"));
         if !can_redraw(is_in_foreground(&io::stdout()), term.as_deref(), ci.as_deref()) {
             return None;
         }
-        let style =
-            ProgressStyle::with_template(TEMPLATE).unwrap_or_else(|_| ProgressStyle::default_spinner());
-        let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stdout()).with_style(style);
-        bar.enable_steady_tick(SPIN);
-        *lock(&SHOWN) = Some(bar);
+        let stops = Stops::new().ok()?;
+        *lock(&SHOWN) = Some(Shown { text: String::new(), bar: Some(bar("")) });
         keys::hide();
+        tokio::spawn(stops.handle());
         Some(Self(()))
     }
 
@@ -60,8 +68,11 @@ impl View {
 
     /// Replaces what the view shows.
     pub fn draw(&self, lines: &[String]) {
-        if let Some(bar) = &*lock(&SHOWN) {
-            bar.set_message(visible(&lines.join(&format!("\n{INDENT}"))).into_owned());
+        if let Some(shown) = &mut *lock(&SHOWN) {
+            shown.text = visible(&lines.join(&format!("\n{INDENT}"))).into_owned();
+            if let Some(bar) = &shown.bar {
+                bar.set_message(shown.text.clone());
+            }
         }
     }
 }
@@ -74,17 +85,53 @@ impl Drop for View {
 
 /// Ends the view, if there is one, and restores the terminal. A process that exits without dropping the view must call it.
 pub fn end() {
-    if let Some(bar) = lock(&SHOWN).take() {
+    if let Some(bar) = lock(&SHOWN).take().and_then(|shown| shown.bar) {
         bar.finish_and_clear();
     }
     keys::show();
 }
 
+/// Removes the view from the screen and restores the terminal, because the process is about to stop.
+pub fn pause() {
+    if let Some(bar) = lock(&SHOWN).as_mut().and_then(|shown| shown.bar.take()) {
+        bar.finish_and_clear();
+    }
+    keys::show();
+}
+
+/// Whether there is a view that is not on the screen.
+pub fn is_paused() -> bool {
+    lock(&SHOWN).as_ref().is_some_and(|shown| shown.bar.is_none())
+}
+
+/// Shows the view again after the process was stopped, if it is in the foreground. What others have printed meanwhile stays:
+/// a view that was on the screen is not removed.
+pub fn resume() {
+    let mut shown = lock(&SHOWN);
+    let Some(shown) = shown.as_mut() else { return };
+    if let Some(bar) = shown.bar.take() {
+        bar.set_draw_target(ProgressDrawTarget::hidden());
+    }
+    if is_in_foreground(&io::stdout()) {
+        shown.bar = Some(bar(&shown.text));
+        keys::hide();
+    }
+}
+
+/// A view at the end of the screen.
+fn bar(text: &str) -> ProgressBar {
+    let style = ProgressStyle::with_template(TEMPLATE).unwrap_or_else(|_| ProgressStyle::default_spinner());
+    let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stdout()).with_style(style);
+    bar.set_message(text.to_owned());
+    bar.enable_steady_tick(SPIN);
+    bar
+}
+
 /// Prints above the view, if there is one. `print` must not print through this module.
 pub fn above<T>(print: impl FnOnce() -> T) -> T {
     match &*lock(&SHOWN) {
-        Some(bar) => bar.suspend(print),
-        None => print(),
+        Some(Shown { bar: Some(bar), .. }) => bar.suspend(print),
+        _ => print(),
     }
 }
 
