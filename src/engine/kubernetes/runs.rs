@@ -10,6 +10,7 @@
 
 mod cache;
 mod client;
+mod kept;
 mod observed;
 mod place;
 mod recorded;
@@ -149,6 +150,9 @@ impl ClusterRuns {
         // Last, so that the run can be deleted again if one of the requests fails. A Job that is kept for its log no
         // longer counts as a run. After a restart it counts again, and this step repeats.
         self.shared.cache.forget(&key);
+        if is_kept {
+            self.shared.cache.keep(&key, &builder);
+        }
         Ok(())
     }
 
@@ -176,7 +180,8 @@ impl RunsShared {
         self.cache.ready(self.setup.namespace_of(builder), (self.now)())
     }
 
-    /// Whether the pod of an ended run has the log of a failure, which is kept until the next run starts.
+    /// Whether the pod of an ended run has the log of a failure, which is kept until the next run starts or the builder is
+    /// deleted.
     fn has_failure_log(&self, key: &RunKey) -> bool {
         let has_failed = |run: Run| match run.state {
             RunState::Failed(failure) => !matches!(failure, Failure::Cancelled | Failure::NotStarted(_)),

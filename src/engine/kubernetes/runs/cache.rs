@@ -60,6 +60,8 @@ struct CacheState {
     pods: BTreeMap<RunKey, CachedPod>,
     /// Jobs that the agent deleted, or that it keeps only for their log. Later events of their watch are ignored.
     forgotten: BTreeSet<RunKey>,
+    /// Of those, the ones that are kept for their log where the deletion of their builder does not delete them.
+    kept: BTreeMap<RunKey, Key>,
     /// Jobs that this agent created, and their facts. The status of their builder may not record them yet.
     made: BTreeMap<RunKey, RunFacts>,
     /// The builder whose status recorded the Job, whatever the Job's annotation contains now.
@@ -157,6 +159,25 @@ impl Cache {
         state.pods.remove(key);
     }
 
+    /// Records that a run of a builder, which is removed, is kept for its log. In the namespace of the builder, the API server
+    /// deletes it together with the builder.
+    pub fn keep(&self, key: &RunKey, builder: &Key) {
+        let mut state = self.state();
+        if key.namespace != builder.namespace && state.forgotten.contains(key) {
+            state.kept.insert(key.clone(), builder.clone());
+        }
+    }
+
+    /// The runs that are kept for their log, with their builder.
+    pub fn kept(&self) -> BTreeMap<RunKey, Key> {
+        self.state().kept.clone()
+    }
+
+    /// The deletion of the builder is no longer of interest for a run that is kept.
+    pub fn release(&self, key: &RunKey) {
+        self.state().kept.remove(key);
+    }
+
     /// Records why no pod can be created, as the API server states it. Returns the builder to wake.
     pub fn refused(&self, key: &RunKey, reason: Option<String>) -> Option<Key> {
         let mut state = self.state();
@@ -187,8 +208,9 @@ impl Cache {
         }
         // The deletion of Jobs that are not listed was missed, so no event of them will follow.
         let may_follow = |key: &RunKey| !place.covers(&key.namespace) || listed.contains(&key.uid);
-        let CacheState { jobs, forgotten, made, known, strangers, .. } = &mut *state;
+        let CacheState { jobs, forgotten, kept, made, known, strangers, .. } = &mut *state;
         forgotten.retain(may_follow);
+        kept.retain(|key, _| forgotten.contains(key));
         strangers.retain(may_follow);
         made.retain(|key, _| jobs.contains_key(key));
         known.retain(|key, _| jobs.contains_key(key));
@@ -225,6 +247,7 @@ impl Cache {
         let mut state = self.state();
         let key = key_of(&job.metadata);
         state.strangers.remove(&key);
+        state.kept.remove(&key);
         if state.forgotten.remove(&key) {
             return None;
         }

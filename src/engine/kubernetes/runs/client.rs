@@ -230,6 +230,14 @@ impl<'a> RunClient<'a> {
         self.delete_config(key, deleted.map(drop)).await
     }
 
+    /// Whether the builder does not exist.
+    pub async fn is_gone(&self, builder: &Key) -> Result<bool, Refusal> {
+        match self.builders(builder).get_metadata(&builder.name).await.map_err(Refusal::from) {
+            Err(refusal) if refusal.is_not_found() => Ok(true),
+            found => found.map(|_| false),
+        }
+    }
+
     /// Deletes only the ConfigMap of an ended run. Its Job stays for the log of its pod, for `TTL` at most.
     pub async fn keep_log(&self, key: &RunKey) -> Result<(), Refusal> {
         let patch =

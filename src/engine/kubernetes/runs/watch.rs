@@ -16,6 +16,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::RunsShared;
 use super::client::RunClient;
+use super::kept;
 use super::observed::uid_of;
 use super::place::{self, RunPlace};
 use crate::api::{Key, Kind, ObjectKey};
@@ -26,6 +27,10 @@ use crate::task;
 
 /// How often the reason is read why a Job has no pod, as long as one has none.
 const REASONS: Duration = Duration::from_secs(5);
+
+/// How often to check whether the builder of a log that is kept is deleted. Nothing waits for it, and as long as it exists, it
+/// costs no request.
+const LOGS: Duration = Duration::from_secs(5);
 
 /// Starts all watches. They end when their handles are dropped.
 pub fn start(shared: &Arc<RunsShared>) -> Vec<AbortOnDropHandle<()>> {
@@ -42,7 +47,15 @@ pub fn start(shared: &Arc<RunsShared>) -> Vec<AbortOnDropHandle<()>> {
     });
     let reading = shared.clone();
     let reasons = task::spawn("reading why Jobs have no pod", async move { read_reasons(&reading).await });
-    watches.chain([reasons]).collect()
+    let kept = shared.clone();
+    let logs = task::spawn("deleting the logs of deleted builders", async move {
+        loop {
+            wait(LOGS).await;
+            let client = RunClient::new(&kept.cluster.client);
+            kept::delete_of_gone(&client, &kept.cache, |builder| kept.objects.builders.has(builder)).await;
+        }
+    });
+    watches.chain([reasons, logs]).collect()
 }
 
 /// A kind that is watched. Each method returns the builders to wake.

@@ -1,12 +1,14 @@
 //! What a build may use: nothing of the agent's own; only what is labeled, if several namespaces share the agent; and a
 //! separate namespace, if one is set.
 
-use opsy::api::Class;
+use opsy::api::{Class, Key};
 use opsy::engine::kubernetes::job::{Own, Setup};
 use opsy::engine::kubernetes::{Scope, account};
 use opsy::engine::{RunRequest, Runs, Stop};
+use serde_json::json;
 
 use super::super::{SOON, rules_of, until};
+use super::jobs::end_pod;
 use super::world::{World, request, setup};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -62,9 +64,8 @@ async fn with_several_namespaces_a_build_uses_only_what_is_labelled_for_builds()
     until("a start", SOON, async || world.start(&request).await.ok()).await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn builds_run_in_a_namespace_of_their_own_with_the_rules_for_builds_there_alone() {
-    let mut world = World::new().await;
+/// Runs builds in a namespace of their own, with the rules of the chart. Returns that namespace, and a builder.
+async fn build_apart(world: &mut World) -> (String, Key) {
     let place = &world.place;
     let builds = format!("{}-builds", place.namespace);
     place.create_namespace(&builds).await;
@@ -74,6 +75,35 @@ async fn builds_run_in_a_namespace_of_their_own_with_the_rules_for_builds_there_
     place.allow(&builds, |rule| of_builds.contains(rule)).await;
     let builder = world.builder("node").await;
     world.set_up(world.place.scope(), Setup { namespace: Some(builds.clone()), ..setup() }).await;
+    (builds, builder)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_log_of_a_failed_build_in_a_namespace_of_builds_is_deleted_after_its_builder() {
+    let mut world = World::new().await;
+    let (builds, builder) = build_apart(&mut world).await;
+    let own = format!("ami.opsy.dev/build-for={}", world.place.namespace);
+    let account = ["serviceaccount", "default", "--namespace", &builds];
+    world.place.kubectl(&[&["label"], &account[..], &["ami.opsy.dev/build=true"]].concat(), "");
+    world.place.kubectl(&[&["annotate", "--overwrite"], &account[..], &[&own]].concat(), "");
+    let request = request(&builder, "");
+    world.start(&request).await.expect("it starts");
+    let report =
+        json!({"outcome": "Failed", "exit": 1, "started_at": 1, "ended_at": 2, "errors": ["no space"]});
+    end_pod(&world, &request.name, "Failed", &report).await;
+    world.ended(SOON, &builder).await;
+    world.runs.forget(&request.name).await.expect("it is forgotten");
+    assert_eq!(world.made().await, (1, 0), "its log is kept");
+    world.builders().delete(&builder.name, &Default::default()).await.expect("it is deleted");
+    // As the watch of objects does.
+    world.objects.builders.remove(&builder);
+    until("the end of the Job", SOON, async || (world.made().await == (0, 0)).then_some(())).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn builds_run_in_a_namespace_of_their_own_with_the_rules_for_builds_there_alone() {
+    let mut world = World::new().await;
+    let (builds, builder) = build_apart(&mut world).await;
     let mut request = request(&builder, "");
     request.pod.settings.annotations = Some([("iam.amazonaws.com/role".into(), "another".into())].into());
     let error = world.start(&request).await.expect_err("its role would not be this namespace's");

@@ -193,7 +193,7 @@ async fn a_node_that_is_gone_loses_the_run() {
 }
 
 /// Ends the pod of a run as the kubelet reports it.
-async fn end_pod(world: &World, run: &RunName, phase: &str, report: &Value) -> String {
+pub async fn end_pod(world: &World, run: &RunName, phase: &str, report: &Value) -> String {
     let pod = world.pod(run).await.metadata.name.expect("a name");
     let end =
         json!({"terminated": {"exitCode": report["exit"], "reason": "Ended", "message": report.to_string()}});
