@@ -1,5 +1,9 @@
 //! A snapshot of every message: statuses in the order in which they follow each other, with the stories made from each.
 
+mod digests;
+mod repositories;
+mod stories;
+
 use std::fmt::Write as _;
 
 use serde_json::{Value, json};
@@ -10,6 +14,8 @@ use crate::api::git_host::commit_url;
 use crate::api::refresher::{AMIRefresherSpec, AMIRefresherStatus};
 use crate::api::status::{BrokenFile, RepositoryStatus};
 use crate::api::{Key, Kind, ObjectKey, conditions::Condition};
+use digests::digests;
+use repositories::repository;
 
 const NOW: &str = "2026-03-01T12:00:00Z";
 
@@ -279,119 +285,6 @@ fn troubles() -> String {
     .concat()
 }
 
-fn repository_is(kind: &str, reason: &str, words: &str) -> RepositoryStatus {
-    let condition = json!([{"type": kind, "status": "False", "reason": reason, "message": words,
-        "lastTransitionTime": "2026-03-01T11:59:00Z"}]);
-    let conditions = serde_json::from_value(condition).expect("conditions");
-    RepositoryStatus { conditions: Some(conditions), ..RepositoryStatus::default() }
-}
-
-fn repository() -> String {
-    let images = Subject::Repository("images".to_owned());
-    let show = |what: &str, status: &RepositoryStatus| {
-        show(what, &in_context(|context| repository::stories(&images, status, context)))
-    };
-    let report =
-        |what: &str, kind: &str, reason: &str, words: &str| show(what, &repository_is(kind, reason, words));
-    let file = |path: &str, words: &str, commit: &str| BrokenFile {
-        file: path.to_owned(),
-        words: words.to_owned(),
-        commit: commit.to_owned(),
-    };
-    let web = "builders/web.yaml:7: unknown field `regoin`; did you mean region?";
-    let node = "builders/node.yaml:3: is not valid YAML";
-    let mut broken = repository_is("Applied", "ManifestBroken", web);
-    broken.broken = Some(vec![file("builders/web.yaml", web, "4f2d1c0a9b8c7d")]);
-    let mut two = repository_is("Applied", "ManifestBroken", &format!("{web}; {node}"));
-    two.broken = Some(vec![
-        file("builders/web.yaml", web, "4f2d1c0a9b8c7d"),
-        file("builders/node.yaml", node, "5a3e2d1b0c9d8e"),
-    ]);
-    let over = resolved(&images, "trouble/ManifestBroken/1772366340", &[]);
-    [
-        show("A file is broken", &broken),
-        show("Another commit breaks another file", &two),
-        format!("## They are fixed\n\n{}", shown(&over)),
-        report(
-            "Objects would be pruned",
-            "Pruned",
-            "PruneRefused",
-            "3 of 4 objects retained although they are not in Git",
-        ),
-        report(
-            "The remote is unavailable",
-            "Synced",
-            "RepositoryUnavailable",
-            "git.example.com does not respond",
-        ),
-        report("The remote denies access", "Synced", "RepositoryDenied", "the credentials are refused"),
-        report("The branch does not exist", "Synced", "RepositoryUnreadable", "there is no branch main"),
-        report("No commit can be loaded", "TakenOver", "CommitNotTaken", "the API server does not respond"),
-        report(
-            "Objects are refused",
-            "Accepted",
-            "ObjectsRefused",
-            "PackerBuilder/ops/web: namespace ops does not exist",
-        ),
-        report("Nothing can be pushed", "Published", "PushRefused", "protected branch"),
-    ]
-    .concat()
-}
-
-fn digest_of(builders: &[(&str, Value)], refreshers: &[(&str, Value)], status: &RepositoryStatus) -> Message {
-    fn read<T: serde::de::DeserializeOwned>(kind: Kind, all: &[(&str, Value)]) -> Vec<(ObjectKey, T)> {
-        let status = |value: &Value| serde_json::from_value(value.clone()).expect("a status");
-        all.iter().map(|(object, value)| (name(kind, object), status(value))).collect()
-    }
-    let builders: Vec<(_, PackerBuilderStatus)> = read(Kind::PackerBuilder, builders);
-    let refreshers: Vec<(_, AMIRefresherStatus)> = read(Kind::AMIRefresher, refreshers);
-    let inventory = digest::Inventory {
-        builders,
-        refreshers,
-        repository: status.conditions.as_deref().unwrap_or_default(),
-        since: "2026-02-28T12:00:00Z".parse().expect("a time"),
-    };
-    in_context(|context| digest::message_of(&Subject::Repository("images".to_owned()), &inventory, context))
-}
-
-fn digests() -> String {
-    let well = || json!([ready("True", "ImageReady", "")]);
-    let quiet = digest_of(
-        &[("eks-node", json!({"conditions": well()}))],
-        &[("demo", json!({}))],
-        &RepositoryStatus::default(),
-    );
-    let old = json!({"id": "b0", "result": "Failed", "startedAt": "2026-02-27T11:10:00Z", "endedAt": "2026-02-27T11:20:00Z"});
-    let stalled = json!([ready("False", "RetryLimit", ""), {"type": "Stalled", "status": "True", "reason": "RetryLimit"}]);
-    let running = json!([ready("False", "Building", ""), {"type": "Reconciling", "status": "True", "reason": "Building"}]);
-    let builders = [
-        (
-            "eks-node",
-            json!({"conditions": well(), "history": [run("b2", "Succeeded", "Retry"), run("b1", "Failed", "Template"), old]}),
-        ),
-        ("gpu", json!({"conditions": stalled})),
-        ("arm", json!({"conditions": running})),
-        (
-            "old",
-            json!({"conditions": [ready("True", "ImageReady", ""), {"type": "Suspended", "status": "True", "reason": "Spec"}]}),
-        ),
-        ("new", json!({"conditions": [ready("False", "BaseImageNotFound", "")]})),
-    ];
-    let done = json!({"id": "r1", "target": "ami-0123456789abcdef0", "result": "Done", "finishedAt": "2026-03-01T11:40:00Z"});
-    let refreshers = [("demo", json!({"conditions": well(), "drifted": 2, "history": [done]}))];
-    let refused = repository_is("Published", "PushRefused", "protected branch");
-    let busy = digest_of(&builders, &refreshers, &refused);
-    let unpushed = json!({"conditions": [ready("True", "ImageReady", ""),
-        {"type": "Published", "status": "False", "reason": "PushRefused"}]});
-    let unpushed = digest_of(&[("eks-node", unpushed)], &[], &refused);
-    format!(
-        "## A quiet day\n\n{}## A busy day\n\n{}## Only the push fails\n\n{}",
-        shown(&quiet),
-        shown(&busy),
-        shown(&unpushed)
-    )
-}
-
 #[test]
 fn all_messages() {
     insta::assert_snapshot!(format!(
@@ -402,89 +295,4 @@ fn all_messages() {
         repository(),
         digests(),
     ));
-}
-
-#[test]
-fn what_may_go_away_by_itself_is_held_back() {
-    let conditions = json!([ready("False", "AwsUnavailable", "no response")]);
-    let stories = builder(json!({ "conditions": conditions }));
-    assert!(!stories[0].hold.is_zero());
-    assert!(news(&[], &stories).is_empty(), "an Event reports it at once");
-    let suspended = json!({"type": "Suspended", "status": "True", "reason": "Spec"});
-    let stalled = json!({"type": "Stalled", "status": "True", "reason": "RetryLimit"});
-    let paused = json!({"conditions": [ready("False", "RetryLimit", "no"), stalled, suspended]});
-    assert!(builder(paused).is_empty(), "what people asked for is not a problem");
-}
-
-#[test]
-fn a_recovery_is_one_whatever_came_between() {
-    let history = [
-        run("b4", "Succeeded", "Template"),
-        run("b3", "Superseded", "Spec"),
-        run("b2", "Cancelled", "Spec"),
-        run("b1", "Failed", "Template"),
-    ];
-    let stories = builder(json!({ "history": history }));
-    assert_eq!(stories[0].replies[0].weight, Weight::Loud, "{:?}", stories[0].replies);
-}
-
-#[test]
-fn a_cause_is_the_same_for_objects_that_fail_alike() {
-    let of = |object: &str, words: &str| cause(object, "BuildFailed", words);
-    assert_eq!(
-        of("a1", "no subnet for a1 in vpc-0a1b, request 77"),
-        of("b2", "no subnet for b2 in vpc-0a1b, request 78")
-    );
-    assert_ne!(of("a1", "no subnet"), of("a1", "no key"));
-}
-
-#[test]
-fn news_are_messages_that_were_not_there() {
-    let ids = |before: &[Story], after: &[Story]| -> Vec<String> {
-        news(before, after).iter().map(|message| message.id.clone()).collect()
-    };
-    let running = builder(live("b1", "Missing", "Running"));
-    assert_eq!(ids(&[], &running), ["head"]);
-    assert_eq!(ids(&running, &running), [""; 0]);
-    let failed = builder(json!({"history": [run("b1", "Failed", "Missing")]}));
-    assert_eq!(ids(&running, &failed), ["failed/1"]);
-    assert_eq!(ids(&[], &failed), ["failed/1"], "the result is reported once");
-    let again =
-        builder(with(live("b2", "Retry", "Running"), json!({"history": [run("b1", "Failed", "Missing")]})));
-    assert_eq!(ids(&failed, &again), ["started/2"]);
-}
-
-/// The first failure is announced to the channel, every other one to the thread, and none of them twice, whatever
-/// follows.
-#[test]
-fn a_failure_is_one_message() {
-    let ids = |before: &[Story], after: &[Story]| -> Vec<String> {
-        let news = news(before, after);
-        let failures = news.iter().filter(|message| message.id.contains("failed"));
-        failures.map(|message| message.id.clone()).collect()
-    };
-    let both = two_failures();
-    let first = rollout(json!([group("batch", json!({})), both["groups"][1]]), json!({}));
-    let [first, both] = [first, both].map(|rollout| refresher(json!({"drifted": 2, "rollout": rollout})));
-    assert_eq!(ids(&[], &first), ["failed"]);
-    assert_eq!(ids(&first, &both), ["group/batch/1/failed"]);
-    for result in ["Failed", "Replaced", "Held"] {
-        let record = json!({"id": "r1", "target": "ami-0123456789abcdef0", "result": result,
-            "failures": ["batch: NodeCreationFailure: not ready", "web: NodeCreationFailure: not ready"]});
-        let ended = refresher(json!({"rollout": two_failures(), "history": [record]}));
-        assert_eq!(ids(&both, &ended), [""; 0], "{result}");
-        let next = json!({"id": "r2", "target": "ami-0fedcba9876543210", "groups": []});
-        let next = refresher(json!({"rollout": next, "history": [record]}));
-        assert_eq!(ids(&ended, &next), [""; 0], "{result}");
-    }
-}
-
-#[test]
-fn bad_news_carry_the_runbook() {
-    let mut stories = builder(json!({"history": [run("b1", "Failed", "Missing")]}));
-    with_runbook(&mut stories, Some("https://wiki.example.com/eks-node"));
-    assert!(stories[0].head.links.iter().any(|link| link.label == "Runbook"));
-    let mut stories = builder(live("b1", "Missing", "Running"));
-    with_runbook(&mut stories, Some("https://wiki.example.com/eks-node"));
-    assert!(stories[0].head.links.iter().all(|link| link.label != "Runbook"));
 }

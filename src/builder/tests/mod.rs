@@ -13,6 +13,9 @@ mod reports;
 mod results;
 mod simulation;
 mod specs;
+mod starts;
+mod sweep_reports;
+mod sweeps;
 mod trust;
 mod world;
 
