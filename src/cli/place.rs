@@ -2,11 +2,11 @@
 //! live objects use the same rules, which the README also lists.
 
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::Context as _;
 
-use crate::engine::kubernetes::{Cluster, has_kubeconfig};
+use crate::engine::kubernetes::{Access, Cluster, has_kubeconfig};
 use crate::engine::standalone::lock::{self, EngineKind};
 use crate::settings::{NetworkFlags, default_state};
 
@@ -16,7 +16,7 @@ The command uses a state directory or a cluster. The first rule that applies sel
   1. --state names a state directory; --kubeconfig or --context names a cluster.
   2. OPSY_KUBECONFIG names a cluster, as for opsy run.
   3. A standalone agent is running in the state directory (OPSY_STATE, else the default).
-  4. The command runs in a pod: the cluster of the pod.
+  4. The command runs in a pod: the cluster of kubectl (rule 6) if there is one, else that of the pod.
   5. OPSY_STATE names a state directory.
   6. kubectl has a kubeconfig with a current context (KUBECONFIG, else ~/.kube/config): that cluster.
   7. The default state directory exists: /var/lib/opsy for root, else ~/.local/state/opsy.";
@@ -76,10 +76,12 @@ struct Facts {
     state_exists: bool,
 }
 
-/// The selected place. `Fallback` is the default state directory, selected by the last rule.
+/// The selected place. `Kubeconfig` is the one that is named, else that of kubectl; `Fallback` is the default state
+/// directory, selected by the last rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Choice {
-    Cluster,
+    Kubeconfig,
+    Pod,
     State,
     Fallback,
 }
@@ -88,11 +90,13 @@ enum Choice {
 fn choose(facts: Facts) -> Option<Choice> {
     let lines = [
         (facts.state_flag, Choice::State),
-        (facts.cluster_flag || facts.kubeconfig_variable, Choice::Cluster),
+        (facts.cluster_flag || facts.kubeconfig_variable, Choice::Kubeconfig),
         (facts.agent, Choice::State),
-        (facts.in_pod, Choice::Cluster),
+        // As kubectl: what was written in the pod for another cluster is meant.
+        (facts.in_pod && facts.kubectl, Choice::Kubeconfig),
+        (facts.in_pod, Choice::Pod),
         (facts.state_variable, Choice::State),
-        (facts.kubectl, Choice::Cluster),
+        (facts.kubectl, Choice::Kubeconfig),
         (facts.state_exists, Choice::Fallback),
     ];
     lines.into_iter().find(|(applies, _)| *applies).map(|(_, choice)| choice)
@@ -117,13 +121,15 @@ impl PlaceFlags {
             kubectl: has_kubeconfig(),
             state_exists: state.is_dir(),
         };
+        let other = (facts.state_exists && !facts.cluster_flag).then(|| state.clone());
         match choose(facts) {
-            Some(Choice::Cluster) => {
-                let kubeconfig = self.kubeconfig.clone().or(kubeconfig_variable);
-                let other = (facts.state_exists && !facts.cluster_flag).then_some(state);
-                self.connect(kubeconfig.as_deref(), other).await.map(Place::Cluster)
+            Some(Choice::Kubeconfig) => {
+                let file = self.kubeconfig.clone().or(kubeconfig_variable);
+                let access = Access::Kubeconfig { file, context: self.context.clone() };
+                self.connect(&access, other).await.map(Place::Cluster)
             }
-            Some(choice) => {
+            Some(Choice::Pod) => self.connect(&Access::Pod, other).await.map(Place::Cluster),
+            Some(choice @ (Choice::State | Choice::Fallback)) => {
                 Ok(Place::State(StatePlace { path: state, is_fallback: choice == Choice::Fallback }))
             }
             None => Err(anyhow::anyhow!(
@@ -135,14 +141,9 @@ impl PlaceFlags {
         }
     }
 
-    async fn connect(
-        &self,
-        kubeconfig: Option<&Path>,
-        other: Option<PathBuf>,
-    ) -> anyhow::Result<ClusterPlace> {
-        let (context, namespace) = (self.context.as_deref(), self.namespace.as_deref());
+    async fn connect(&self, access: &Access, other: Option<PathBuf>) -> anyhow::Result<ClusterPlace> {
         let network = self.network.read().map_err(anyhow::Error::msg)?;
-        let connected = Cluster::connect_as_user(kubeconfig, context, namespace, &network).await;
+        let connected = Cluster::connect_as_user(access, self.namespace.as_deref(), &network).await;
         let (cluster, name) = connected.context(
             "cannot connect to the cluster; correct the kubeconfig, or name a state directory with --state",
         )?;
@@ -210,12 +211,12 @@ mod tests {
         type Set = fn(&mut Facts);
         let lines: [(Set, Choice); 8] = [
             (|facts| facts.state_flag = true, Choice::State),
-            (|facts| facts.cluster_flag = true, Choice::Cluster),
-            (|facts| facts.kubeconfig_variable = true, Choice::Cluster),
+            (|facts| facts.cluster_flag = true, Choice::Kubeconfig),
+            (|facts| facts.kubeconfig_variable = true, Choice::Kubeconfig),
             (|facts| facts.agent = true, Choice::State),
-            (|facts| facts.in_pod = true, Choice::Cluster),
+            (|facts| facts.in_pod = true, Choice::Pod),
             (|facts| facts.state_variable = true, Choice::State),
-            (|facts| facts.kubectl = true, Choice::Cluster),
+            (|facts| facts.kubectl = true, Choice::Kubeconfig),
             (|facts| facts.state_exists = true, Choice::Fallback),
         ];
         assert_eq!(choose(Facts::default()), None);
@@ -225,17 +226,21 @@ mod tests {
             set(&mut alone);
             set(&mut later);
             assert_eq!(choose(alone), Some(*choice), "{alone:?}");
-            assert_eq!(choose(later), Some(*choice), "{later:?}");
+            // In a pod, the kubeconfig of kubectl is a part of the same rule.
+            let choice = if *choice == Choice::Pod { Choice::Kubeconfig } else { *choice };
+            assert_eq!(choose(later), Some(choice), "{later:?}");
         }
     }
 
     #[test]
     fn a_directory_that_an_agent_left_behind_does_not_win_over_the_cluster_of_kubectl() {
         let left = Facts { state_exists: true, kubectl: true, ..Facts::default() };
-        assert_eq!(choose(left), Some(Choice::Cluster));
+        assert_eq!(choose(left), Some(Choice::Kubeconfig));
         assert_eq!(choose(Facts { agent: true, ..left }), Some(Choice::State));
         // The chart sets OPSY_STATE for the clone.
         let chart = Facts { in_pod: true, state_variable: true, state_exists: true, ..Facts::default() };
-        assert_eq!(choose(chart), Some(Choice::Cluster));
+        assert_eq!(choose(chart), Some(Choice::Pod));
+        // A job that wrote a kubeconfig in its pod means that cluster.
+        assert_eq!(choose(Facts { kubectl: true, ..chart }), Some(Choice::Kubeconfig));
     }
 }

@@ -1,9 +1,9 @@
 //! The connection to a cluster, and the namespaces that the agent watches in it.
 
+mod kubeconfig;
 mod network;
 
-use std::io::ErrorKind;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Namespace;
@@ -14,6 +14,7 @@ use super::REQUEST_LIMIT;
 use super::error::{self, Refusal};
 use crate::api::network::Network;
 use crate::api::{DEFAULT_LEASE, Owner};
+pub use kubeconfig::has_kubeconfig;
 
 /// kube asks the API server to end each watch after 290 s, and then renews it. A connection without data for longer is
 /// broken.
@@ -52,11 +53,22 @@ impl Scope {
     }
 }
 
+/// What a person connects with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// The credentials of the pod.
+    Pod,
+    /// A kubeconfig, else that of kubectl, and one of its contexts, else the current one.
+    Kubeconfig { file: Option<PathBuf>, context: Option<String> },
+}
+
 /// Why there is no connection.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
     #[error("the kubeconfig cannot be used: {0}")]
     Kubeconfig(#[from] kube::config::KubeconfigError),
+    #[error("the credentials of the pod cannot be used: {0}")]
+    Pod(#[from] kube::config::InClusterError),
     #[error("not in a pod, and the kubeconfig of kubectl cannot be used ({0}); name one with --kubeconfig")]
     NotInCluster(KubeconfigError),
     #[error("{0}")]
@@ -78,7 +90,7 @@ impl Cluster {
             (path, _) => {
                 let file = match path {
                     Some(path) => Kubeconfig::read_from(path)?,
-                    None => Kubeconfig::read().map_err(ConnectError::NotInCluster)?,
+                    None => kubeconfig::read().map_err(ConnectError::NotInCluster)?,
                 };
                 with_kubeconfig(file, &KubeConfigOptions::default()).await?
             }
@@ -96,23 +108,22 @@ impl Cluster {
         Ok(Self { client, namespace, scope })
     }
 
-    /// Connects as kubectl does, for the commands: with the person's kubeconfig, else with the credentials of the pod,
-    /// and in `namespace`, else in the context's own. Also returns the cluster's name for people.
+    /// Connects for a command: with exactly this access, and in `namespace`, else in the context's own. Also returns the
+    /// cluster's name for people.
     pub async fn connect_as_user(
-        kubeconfig: Option<&Path>,
-        context: Option<&str>,
+        access: &Access,
         namespace: Option<&str>,
         network: &Network,
     ) -> Result<(Self, String), ConnectError> {
-        let options = KubeConfigOptions { context: context.map(str::to_owned), ..Default::default() };
-        let file = kubeconfig.map_or_else(Kubeconfig::read, Kubeconfig::read_from);
-        let mut context = None;
-        let (mut config, proxy) = match file {
-            Ok(file) => {
-                context = options.context.clone().or_else(|| file.current_context.clone());
-                with_kubeconfig(file, &options).await?
+        let (mut config, proxy, context) = match access {
+            Access::Pod => (Config::incluster()?, None, None),
+            Access::Kubeconfig { file, context } => {
+                let file = file.as_ref().map_or_else(kubeconfig::read, Kubeconfig::read_from)?;
+                let options = KubeConfigOptions { context: context.clone(), ..Default::default() };
+                let context = context.clone().or_else(|| file.current_context.clone());
+                let (config, proxy) = with_kubeconfig(file, &options).await?;
+                (config, proxy, context)
             }
-            Err(error) => (Config::incluster().map_err(|_| ConnectError::Kubeconfig(error))?, None),
         };
         network::prepare(&mut config, proxy, network)?;
         config.connect_timeout = Some(REQUEST_LIMIT);
@@ -148,12 +159,25 @@ async fn with_kubeconfig(
     Ok((Config::from_custom_kubeconfig(file, options).await?, proxy))
 }
 
-/// Whether kubectl has a cluster by default. An unreadable kubeconfig counts: the error of the connection explains it.
-pub fn has_kubeconfig() -> bool {
-    match Kubeconfig::read() {
-        Ok(file) => file.current_context.is_some_and(|context| !context.is_empty()),
-        Err(KubeconfigError::FindPath) => false,
-        Err(KubeconfigError::ReadConfig(error, _)) => error.kind() != ErrorKind::NotFound,
-        Err(_) => true,
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The error of a connection with this kubeconfig and context.
+    async fn refused(file: &Path, context: Option<&str>) -> String {
+        let access = Access::Kubeconfig { file: Some(file.to_owned()), context: context.map(str::to_owned) };
+        let connected = Cluster::connect_as_user(&access, None, &Network::default()).await;
+        connected.map(|(_, name)| name).expect_err("it cannot be used").to_string()
+    }
+
+    #[tokio::test]
+    async fn a_kubeconfig_or_a_context_that_cannot_be_used_selects_no_other_cluster() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let missing = refused(&dir.path().join("missing"), None).await;
+        assert!(missing.starts_with("the kubeconfig cannot be used"), "{missing}");
+        let empty = dir.path().join("empty");
+        std::fs::write(&empty, "apiVersion: v1\nkind: Config\n").expect("written");
+        let context = refused(&empty, Some("prod-eu")).await;
+        assert!(context.contains("prod-eu"), "{context}");
     }
 }

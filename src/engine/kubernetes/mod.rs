@@ -29,7 +29,7 @@ mod watching;
 
 use std::time::Duration;
 
-pub use cluster::{Cluster, ConnectError, Scope, has_kubeconfig};
+pub use cluster::{Access, Cluster, ConnectError, Scope, has_kubeconfig};
 pub use lease::memory;
 pub use objects::applies_annotation;
 
