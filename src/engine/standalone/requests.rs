@@ -4,13 +4,14 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::ffi::OsString;
+use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 
-use super::{disk, files};
+use super::{disk, files, private};
 use crate::api::annotations::{APPROVE, CANCEL, RECONCILE_AT, SUSPEND};
 use crate::api::files::file_stem;
 use crate::api::{CommitId, Key, Kind, ObjectKey};
@@ -32,6 +33,16 @@ pub(super) enum Requested {
 /// Directory of the requests, in the state directory.
 const DIR: &str = "asked";
 
+/// Locks the requests until the result is dropped: commands, and the agent, change a request that they have read. The
+/// directory is locked instead of a file in it, which another user of the machine could own.
+fn lock(state: &Path) -> io::Result<File> {
+    let dir = state.join(DIR);
+    private::make(&dir)?;
+    let dir = File::open(dir)?;
+    dir.lock()?;
+    Ok(dir)
+}
+
 /// File of the requests for an object.
 pub(super) fn file(state: &Path, object: &ObjectKey) -> PathBuf {
     files::of(&state.join(DIR), object)
@@ -45,6 +56,7 @@ const ACCEPT: &str = "accept.json";
 /// # Errors
 /// The state directory cannot be written.
 pub fn accept(state: &Path, commit: &CommitId) -> io::Result<()> {
+    let _lock = lock(state)?;
     disk::write_json(&state.join(DIR).join(ACCEPT), commit)
 }
 
@@ -60,6 +72,7 @@ pub(super) fn accepted(state: &Path) -> io::Result<Option<CommitId>> {
 
 /// Removes that request, unless it names another commit by now.
 pub(super) fn remove_accepted(state: &Path, commit: &CommitId) -> io::Result<()> {
+    let _lock = lock(state)?;
     match accepted(state)? {
         Some(accepted) if accepted == *commit => std::fs::remove_file(state.join(DIR).join(ACCEPT)),
         _ => Ok(()),
@@ -81,9 +94,23 @@ pub fn of(state: &Path, object: &ObjectKey) -> io::Result<BTreeMap<String, Strin
 /// # Errors
 /// The state directory cannot be written, or earlier requests for the object cannot be read.
 pub fn annotate(state: &Path, object: &ObjectKey, name: &str, value: Option<&str>) -> io::Result<()> {
+    update(state, object, name, |_| value.map(str::to_owned))
+}
+
+/// Sets an annotation of an object to a value that is made from the previous one, or removes it.
+///
+/// # Errors
+/// As for `annotate`.
+pub fn update(
+    state: &Path,
+    object: &ObjectKey,
+    name: &str,
+    value: impl FnOnce(Option<&str>) -> Option<String>,
+) -> io::Result<()> {
+    let _lock = lock(state)?;
     let mut annotations: Annotations = of(state, object)?;
-    match value {
-        Some(value) => annotations.insert(name.to_owned(), value.to_owned()),
+    match value(annotations.get(name).map(String::as_str)) {
+        Some(value) => annotations.insert(name.to_owned(), value),
         None => annotations.remove(name),
     };
     disk::write_json(&file(state, object), &annotations)
@@ -271,6 +298,28 @@ mod tests {
         let mut without = metadata(json!({"name": "other"}));
         add(&mut without, None);
         assert_eq!(without, metadata(json!({"name": "other"})));
+    }
+
+    #[test]
+    fn of_several_commands_at_once_none_loses_the_request_of_another() {
+        const COMMANDS: usize = 4;
+        const EACH: usize = 25;
+        let dir = tempfile::tempdir().expect("a folder");
+        let (state, object) = (dir.path(), object("web"));
+        let command = |command: usize| {
+            for number in 0..EACH {
+                let added =
+                    |text: Option<&str>| Some(format!("{}{command}.{number},", text.unwrap_or_default()));
+                update(state, &object, APPROVE, added).expect("written");
+                annotate(state, &object, &format!("{command}.{number}"), Some("")).expect("written");
+            }
+        };
+        std::thread::scope(|scope| {
+            (0..COMMANDS).for_each(|number| drop(scope.spawn(move || command(number))));
+        });
+        let all = of(state, &object).expect("read");
+        assert_eq!(all.len(), COMMANDS * EACH + 1);
+        assert_eq!(all[APPROVE].matches(',').count(), COMMANDS * EACH, "{}", all[APPROVE]);
     }
 
     #[test]
