@@ -31,11 +31,14 @@ pub fn of(metadata: &ObjectMeta) -> Vec<Approval> {
 }
 
 /// Returns the value of the annotation that approves these images for a wave, in addition to what it approves for other
-/// waves. Invalid parts are removed.
-pub fn with(text: &str, wave: &str, images: &[ImageId]) -> String {
-    let others = parts(text).filter_map(|part| one(part).ok()).filter(|approval| approval.wave != wave);
+/// waves, and to the images of the current target that it approves for this one. Invalid parts are removed.
+pub fn with(text: &str, wave: &str, images: &[ImageId], target: &[ImageId]) -> String {
+    let remains = |approval: &Approval| {
+        approval.wave != wave || (target.contains(&approval.image) && !images.contains(&approval.image))
+    };
+    let earlier = parts(text).filter_map(|part| one(part).ok()).filter(remains);
     let added = images.iter().map(|image| Approval { wave: wave.to_owned(), image: image.clone() });
-    let all = others.chain(added).map(|Approval { wave, image }| format!("{wave}={image}"));
+    let all = earlier.chain(added).map(|Approval { wave, image }| format!("{wave}={image}"));
     all.collect::<Vec<_>>().join(",")
 }
 
@@ -83,10 +86,19 @@ mod tests {
     }
 
     #[test]
-    fn a_further_approval_replaces_those_of_the_same_wave() {
-        let images = [ImageId::parse("ami-00000002").expect("an ID")];
+    fn a_further_approval_replaces_those_of_the_same_wave_for_other_targets() {
+        let [old, new, arm] = ["ami-00000001", "ami-00000002", "ami-00000003"]
+            .map(|image| ImageId::parse(image).expect("an ID"));
+        let new_only = [new.clone()];
         let text = "canary=ami-00000001,prod=ami-00000001,broken";
-        assert_eq!(with(text, "prod", &images), "canary=ami-00000001,prod=ami-00000002");
-        assert_eq!(with("", "prod", &images), "prod=ami-00000002");
+        assert_eq!(with(text, "prod", &new_only, &new_only), "canary=ami-00000001,prod=ami-00000002");
+        assert_eq!(with("", "prod", &new_only, &new_only), "prod=ami-00000002");
+        // A target with an image per architecture, of which each is approved by itself.
+        let target = [new.clone(), arm.clone()];
+        let first = with(&format!("prod={old}"), "prod", &new_only, &target);
+        assert_eq!(first, "prod=ami-00000002");
+        let second = with(&first, "prod", &[arm], &target);
+        assert_eq!(second, "prod=ami-00000002,prod=ami-00000003");
+        assert_eq!(with(&second, "prod", &new_only, &target), "prod=ami-00000003,prod=ami-00000002");
     }
 }

@@ -1,7 +1,7 @@
 //! Common code of `reconcile`, `suspend`, `resume`, `cancel` and `approve`: they annotate a live object, either in the cluster
 //! with the kubeconfig of the user, or in the state directory of a standalone agent.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context as _, anyhow, bail};
 use clap_complete::ArgValueCompleter;
@@ -13,7 +13,7 @@ use super::completion;
 use super::place::{ClusterPlace, Place, PlaceFlags, StatePlace};
 use super::target::{self, Target, shown};
 use crate::api::ObjectKey;
-use crate::api::annotations::{self, APPROVE, SUSPEND};
+use crate::api::annotations::{self, APPROVE, CANCEL, FILE, RECONCILE_AT, SUSPEND};
 use crate::engine::kubernetes::applies_annotation;
 use crate::engine::standalone::home::{self, Stored};
 use crate::engine::standalone::{objects_dir, requests};
@@ -46,11 +46,16 @@ pub struct InGit {
     pub file: Option<String>,
     /// The annotation that suspends.
     pub annotation: bool,
+    /// The annotation that cancels the last build.
+    pub cancels: bool,
     /// `spec.suspend`.
     pub spec: bool,
-    /// The annotation that approves, where it replaces what a command sets.
-    pub approves: bool,
+    /// The annotations that replace what a command sets. In a state directory, what a command sets counts.
+    pub replaces: BTreeSet<&'static str>,
 }
+
+/// The annotations that commands set.
+const REQUESTS: [&str; 4] = [APPROVE, CANCEL, RECONCILE_AT, SUSPEND];
 
 /// Where a live object is stored.
 enum Home {
@@ -112,13 +117,7 @@ impl Named {
         let name = shown(&key);
         match api.get_opt(&self.target.name).await {
             Ok(Some(object)) => {
-                let git = InGit {
-                    file: None,
-                    annotation: annotations::suspended(&object.metadata)
-                        && applies_annotation(&object.metadata, SUSPEND),
-                    spec: object.data["spec"]["suspend"] == true,
-                    approves: applies_annotation(&object.metadata, APPROVE),
-                };
+                let git = in_manifest(&object);
                 let annotations = object.metadata.annotations.clone().unwrap_or_default();
                 let home = Home::Cluster { place, api: Box::new(api), name: object.name_any() };
                 let version = object.metadata.resource_version.clone();
@@ -131,45 +130,97 @@ impl Named {
 }
 
 fn in_git(stored: &Stored) -> InGit {
+    let last_build = stored.status["buildID"].as_str();
     InGit {
         file: stored.file.clone(),
         annotation: stored.annotations[SUSPEND].as_str().is_some_and(annotations::suspends),
+        cancels: last_build.is_some() && stored.annotations[CANCEL].as_str() == last_build,
         spec: stored.spec["suspend"] == true,
-        approves: false,
+        replaces: BTreeSet::new(),
+    }
+}
+
+/// What the agent applied from the manifest of an object in a cluster, and applies again if it is changed.
+fn in_manifest(object: &DynamicObject) -> InGit {
+    let metadata = &object.metadata;
+    let replaces: BTreeSet<_> =
+        REQUESTS.into_iter().filter(|name| applies_annotation(metadata, name)).collect();
+    let last_build = object.data["status"]["buildID"].as_str();
+    let cancels = last_build.is_some() && annotations::value(metadata, CANCEL) == last_build;
+    InGit {
+        file: annotations::value(metadata, FILE).map(str::to_owned),
+        annotation: annotations::suspended(metadata) && replaces.contains(SUSPEND),
+        cancels: cancels && replaces.contains(CANCEL),
+        spec: object.data["spec"]["suspend"] == true,
+        replaces,
+    }
+}
+
+impl InGit {
+    /// Why a command cannot set this annotation to another value, and what to do instead.
+    fn refuses(&self, annotation: &str, value: Option<&str>) -> Option<String> {
+        let file = self.file.as_ref().map(|file| format!(" ({file})")).unwrap_or_default();
+        let change = match value {
+            Some(value) => format!("write {value:?} there"),
+            None => "remove it there".to_owned(),
+        };
+        self.replaces.contains(annotation).then(|| {
+            format!(
+                "its manifest{file} sets the annotation {annotation}, which no command can change: {change} and \
+                 push the commit"
+            )
+        })
     }
 }
 
 impl Live {
-    /// Sets an annotation, or removes it.
+    /// Sets an annotation, or removes it. Fails if the manifest sets another value, which the agent would restore.
     pub async fn annotate(&self, annotation: &str, value: Option<&str>) -> anyhow::Result<()> {
-        self.write(annotation, value, None).await
+        match &self.home {
+            Home::Cluster { .. } => self.patch(annotation, value, None).await,
+            Home::State { place, object } => {
+                requests::annotate(&place.path, object, annotation, value).with_context(|| unwritable(place))
+            }
+        }
     }
 
-    /// As `annotate`, but fails in a cluster if the object has changed since it was read: the value is made from the
-    /// previous one.
-    pub async fn annotate_unchanged(&self, annotation: &str, value: Option<&str>) -> anyhow::Result<()> {
-        self.write(annotation, value, self.version.as_deref()).await
+    /// Sets an annotation to a value that is made from the previous one. Fails in a cluster if the object has changed
+    /// since it was read.
+    pub async fn update(
+        &self,
+        annotation: &str,
+        value: impl FnOnce(Option<&str>) -> String,
+    ) -> anyhow::Result<()> {
+        match &self.home {
+            Home::Cluster { .. } => {
+                let value = value(self.annotation(annotation));
+                self.patch(annotation, Some(&value), self.version.as_deref()).await
+            }
+            Home::State { place, object } => {
+                requests::update(&place.path, object, annotation, |text| Some(value(text)))
+                    .with_context(|| unwritable(place))
+            }
+        }
     }
 
-    async fn write(
+    /// Patches an object in a cluster.
+    async fn patch(
         &self,
         annotation: &str,
         value: Option<&str>,
         version: Option<&str>,
     ) -> anyhow::Result<()> {
-        match &self.home {
-            Home::Cluster { api, name, .. } => {
-                let mut patch = json!({ "metadata": { "annotations": { annotation: value } } });
-                if let Some(version) = version {
-                    patch["metadata"]["resourceVersion"] = json!(version);
-                }
-                let how = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
-                let done = api.patch(name, &how, &Patch::Merge(&patch)).await;
-                done.map(drop).map_err(target::refused)
-            }
-            Home::State { place, object } => requests::annotate(&place.path, object, annotation, value)
-                .with_context(|| format!("cannot write to the {place}; run as the user of the agent")),
+        let Home::Cluster { api, name, .. } = &self.home else { return Ok(()) };
+        let is_set = self.annotation(annotation) == value;
+        if let Some(why) = self.git.refuses(annotation, value).filter(|_| !is_set) {
+            bail!("{} is not changed ({}): {why}", self.name, self.place());
         }
+        let mut patch = json!({ "metadata": { "annotations": { annotation: value } } });
+        if let Some(version) = version {
+            patch["metadata"]["resourceVersion"] = json!(version);
+        }
+        let how = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
+        api.patch(name, &how, &Patch::Merge(&patch)).await.map(drop).map_err(target::refused)
     }
 
     /// The value of an annotation when the object was read.
@@ -221,6 +272,10 @@ impl Live {
     }
 }
 
+fn unwritable(place: &StatePlace) -> String {
+    format!("cannot write to the {place}; run as the user of the agent")
+}
+
 /// Lists the objects that exist instead, or explains that the kind itself is missing.
 async fn missing(api: &Api<DynamicObject>, target: &Target, place: &ClusterPlace) -> anyhow::Error {
     let namespace = &place.cluster.namespace;
@@ -240,4 +295,47 @@ async fn missing(api: &Api<DynamicObject>, target: &Target, place: &ClusterPlace
         target.kind,
         target.name
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An object whose manifest sets the first annotations, and on which others set the second ones.
+    fn object(of_manifest: &[(&str, &str)], of_others: &[(&str, &str)]) -> DynamicObject {
+        let fields: BTreeMap<_, _> =
+            of_manifest.iter().map(|(name, _)| (format!("f:{name}"), json!({}))).collect();
+        let annotations: BTreeMap<_, _> = of_manifest.iter().chain(of_others).copied().collect();
+        let agent = json!({
+            "manager": crate::engine::kubernetes::MANAGER, "operation": "Apply",
+            "fieldsV1": { "f:metadata": { "f:annotations": fields } },
+        });
+        let object = json!({
+            "metadata": { "name": "node", "annotations": annotations, "managedFields": [agent] },
+            "spec": {}, "status": { "buildID": "b1" },
+        });
+        serde_json::from_value(object).expect("an object")
+    }
+
+    #[test]
+    fn an_annotation_of_the_manifest_is_changed_only_there() {
+        let git =
+            in_manifest(&object(&[(SUSPEND, "false"), (FILE, "builders/node.yaml")], &[(CANCEL, "b1")]));
+        assert!(!git.annotation && !git.cancels, "it does not suspend");
+        assert_eq!(
+            git.refuses(SUSPEND, Some("true")).as_deref(),
+            Some(
+                "its manifest (builders/node.yaml) sets the annotation ami.opsy.dev/suspend, which no command can \
+                 change: write \"true\" there and push the commit"
+            )
+        );
+        assert_eq!(git.refuses(CANCEL, Some("b2")), None, "a command set it");
+        assert_eq!(git.refuses(RECONCILE_AT, Some("now")), None, "nobody set it");
+        for annotation in REQUESTS {
+            let git = in_manifest(&object(&[(annotation, "b1")], &[]));
+            let why = git.refuses(annotation, None).unwrap_or_default();
+            assert!(why.ends_with("no command can change: remove it there and push the commit"), "{why}");
+            assert_eq!((git.annotation, git.cancels), (annotation == SUSPEND, annotation == CANCEL));
+        }
+    }
 }

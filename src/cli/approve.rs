@@ -40,15 +40,9 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
             let target = live.status("targetAMI").unwrap_or_default();
             bail!("{name} rolls out {target}, not {ami} ({place}): nothing is approved");
         }
-        let images = args.ami.clone().map_or(images, |ami| vec![ami]);
-        let value = approvals::with(live.annotation(APPROVE).unwrap_or_default(), wave, &images);
-        if live.git.approves {
-            bail!(
-                "the manifest of {name} sets the annotation {APPROVE}, which no command can change: write {value:?} \
-                 there and push the commit"
-            );
-        }
-        live.annotate_unchanged(APPROVE, Some(&value)).await?;
+        let (target, images) = (images.clone(), args.ami.clone().map_or(images, |ami| vec![ami]));
+        live.update(APPROVE, |text| approvals::with(text.unwrap_or_default(), wave, &images, &target))
+            .await?;
         let images: Vec<&str> = images.iter().map(ImageId::as_str).collect();
         let (images, later) = (images.join(", "), live.later());
         out::line(format_args!("{name} wave {wave:?} approved for {images} ({place}){later}"))?;

@@ -30,7 +30,8 @@ pub fn suspend(args: &Named) -> anyhow::Result<ExitCode> {
 pub fn resume(args: &Named) -> anyhow::Result<ExitCode> {
     target::wait(async {
         let live = args.find().await?;
-        for annotation in [SUSPEND, CANCEL] {
+        let own = |annotation: &&str| !live.git.replaces.contains(annotation);
+        for annotation in [SUSPEND, CANCEL].into_iter().filter(own) {
             live.annotate(annotation, None).await?;
         }
         let (name, place) = (&live.name, live.place());
@@ -47,6 +48,7 @@ fn still_suspended(git: &InGit) -> Option<String> {
     let file = git.file.as_deref().unwrap_or("its manifest");
     let found = [
         git.annotation.then(|| format!("the annotation {SUSPEND}")),
+        git.cancels.then(|| format!("the annotation {CANCEL}")),
         git.spec.then(|| "spec.suspend: true".to_owned()),
     ];
     let found: Vec<String> = found.into_iter().flatten().collect();
@@ -78,6 +80,11 @@ mod tests {
                 git(true, true),
                 "its manifest suspends it; remove the annotation ami.opsy.dev/suspend and spec.suspend: true \
                  from builders/node.yaml and push the commit",
+            ),
+            (
+                InGit { cancels: true, ..git(false, false) },
+                "its manifest suspends it; remove the annotation ami.opsy.dev/cancel from builders/node.yaml and \
+                 push the commit",
             ),
         ] {
             assert_eq!(still_suspended(&git).as_deref(), Some(expected));
