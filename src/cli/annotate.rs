@@ -252,16 +252,18 @@ impl Live {
         }
     }
 
-    /// Reads the current status.
-    pub async fn status_now(&self) -> anyhow::Result<Value> {
+    /// Reads the current status, and the current value of an annotation.
+    pub async fn status_now(&self, annotation: &str) -> anyhow::Result<(Value, Option<String>)> {
         match &self.home {
             Home::Cluster { api, name, .. } => {
                 let object = api.get(name).await.map_err(target::refused)?;
-                Ok(object.data["status"].clone())
+                let value = annotations::value(&object.metadata, annotation).map(str::to_owned);
+                Ok((object.data["status"].clone(), value))
             }
             Home::State { place, object } => {
+                let value = requests::of(&place.path, object)?.remove(annotation);
                 let stored = home::read_one(&objects_dir(&place.path), object)?;
-                Ok(stored.map(|stored| stored.status).unwrap_or_default())
+                Ok((stored.map(|stored| stored.status).unwrap_or_default(), value))
             }
         }
     }
