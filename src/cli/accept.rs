@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use k8s_openapi::api::coordination::v1::Lease;
 use kube::Api;
 use kube::api::{Patch, PatchParams};
@@ -59,10 +59,18 @@ async fn in_cluster(args: &Args, place: &ClusterPlace) -> anyhow::Result<()> {
     let patch = json!({ "metadata": { "annotations": { memory::ACCEPT: args.commit } } });
     let how = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
     let done = leases.patch(&args.lease_name, &how, &Patch::Merge(&patch)).await;
-    done.map(drop).map_err(target::refused).with_context(|| {
-        format!(
-            "the Lease {}/{} of the agent cannot be annotated; select the namespace of the agent with -n",
-            cluster.namespace, args.lease_name
-        )
-    })
+    let (namespace, lease) = (&cluster.namespace, &args.lease_name);
+    match done {
+        Ok(_) => Ok(()),
+        Err(kube::Error::Api(status)) if status.code == 404 => bail!(
+            "no agent has its Lease {lease} in namespace {namespace} of {place}; name its namespace with -n, or its \
+             Lease with --lease-name"
+        ),
+        Err(error) => Err(target::refused(error)).with_context(|| {
+            format!(
+                "the Lease {namespace}/{lease} of the agent cannot be annotated; select the namespace of the agent \
+                 with -n"
+            )
+        }),
+    }
 }

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use super::completion;
 use super::place::{ClusterPlace, Place, PlaceFlags, StatePlace};
+use super::select::may_be;
 use super::target::{self, Target, shown};
 use crate::api::ObjectKey;
 use crate::api::annotations::{self, APPROVE, CANCEL, FILE, RECONCILE_AT, SUSPEND};
@@ -85,7 +86,10 @@ impl Named {
         let namespace = self.place.namespace.as_deref().unwrap_or("default");
         let object = self.target.in_namespace(namespace);
         let mut held = home::read_all(&objects_dir(&place.path)).with_context(|| place.to_string())?;
-        if let Some(why) = held.unreadable.get(&object) {
+        let mut unreadable = held.unreadable.iter();
+        let is_object =
+            |other: &ObjectKey| other.key.namespace == object.key.namespace && may_be(other, &self.target);
+        if let Some((_, why)) = unreadable.find(|(other, _)| is_object(other)) {
             bail!("{why} ({place})");
         }
         let names = held.objects.iter().filter(|(known, _)| known.kind == object.kind);

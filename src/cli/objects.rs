@@ -3,6 +3,7 @@
 pub mod held;
 
 use std::collections::BTreeMap;
+use std::io::ErrorKind;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
@@ -29,6 +30,9 @@ use held::HeldImage;
 const PAGE: u32 = 500;
 /// Both kinds, in the order in which they are shown.
 const KINDS: [Kind; 2] = [Kind::PackerBuilder, Kind::AMIRefresher];
+
+/// How to name the Lease of the agent.
+const NAME_LEASE: &str = "name the namespace of the agent with -n, and its Lease with --lease-name";
 
 #[derive(clap::Args)]
 pub struct ReadFlags {
@@ -57,10 +61,12 @@ pub struct Object {
 /// What was read at a place.
 pub struct Observed {
     pub objects: Vec<Object>,
-    /// `None` if it cannot be read.
-    pub repository: Option<RepositoryStatus>,
-    /// Objects that cannot be read, and the remedy.
-    pub unreadable: Vec<String>,
+    /// The error says why it was not read, and what to do.
+    pub repository: Result<RepositoryStatus, String>,
+    /// Why objects cannot be read, with the remedy.
+    pub unreadable: BTreeMap<ObjectKey, String>,
+    /// The only namespace whose objects were read; `None` for all.
+    pub namespace: Option<String>,
     /// The message if there are no objects.
     pub nothing: String,
 }
@@ -85,11 +91,27 @@ impl ReadFlags {
 impl Reader<'_> {
     pub async fn read(&self) -> anyhow::Result<Observed> {
         let mut observed = match &self.place {
-            Place::Cluster(place) => from_cluster(self.flags, place).await,
+            Place::Cluster(place) => from_cluster(self.flags, place, self.flags.all_namespaces).await,
             Place::State(place) => from_state(self.flags, place),
         }?;
         held::mark(&mut observed.objects);
         Ok(observed)
+    }
+
+    /// Reads the objects of all namespaces, unless the flags name one. Without the right to it, the objects of the
+    /// namespace of the place.
+    pub async fn read_all(&self) -> anyhow::Result<Observed> {
+        match &self.place {
+            Place::Cluster(place) if self.flags.place.namespace.is_none() => {
+                match from_cluster(self.flags, place, true).await {
+                    Err(error) if target::is_forbidden(&error) => {
+                        from_cluster(self.flags, place, false).await
+                    }
+                    read => read,
+                }
+            }
+            _ => self.read().await,
+        }
     }
 
     /// The progress of the builds that run. Only a state directory has it.
@@ -109,12 +131,27 @@ impl Reader<'_> {
         &self.place
     }
 
-    /// Prints which named objects do not exist. Returns 1 as the exit code if there are any.
-    pub fn report(&self, missing: &[String]) -> ExitCode {
+    /// Prints which named objects do not exist. Returns 1 as the exit code if there are any, or if a selected object
+    /// cannot be read.
+    pub fn report(&self, missing: &[String], observed: &Observed) -> ExitCode {
         for name in missing {
             out::error(format_args!("{name} does not exist ({})", self.place));
         }
-        if missing.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+        let is_complete = missing.is_empty() && observed.unreadable.is_empty();
+        if is_complete { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    }
+}
+
+impl Observed {
+    /// What was not read, and why: objects, and the repository if it is to be shown.
+    pub fn errors(&self, shows_repository: bool) -> impl Iterator<Item = &String> {
+        let repository = self.repository.as_ref().err().filter(|_| shows_repository);
+        repository.into_iter().chain(self.unreadable.values())
+    }
+
+    /// Whether there is no object, not even one that cannot be read.
+    pub fn is_empty(&self) -> bool {
+        self.objects.is_empty() && self.unreadable.is_empty()
     }
 }
 
@@ -159,52 +196,71 @@ pub async fn names(place: &PlaceFlags) -> anyhow::Result<Vec<(Kind, String)>> {
 }
 
 fn from_state(flags: &ReadFlags, place: &StatePlace) -> anyhow::Result<Observed> {
-    let wanted =
-        |object: &ObjectKey| flags.place.namespace.as_ref().is_none_or(|n| *n == object.key.namespace);
+    let namespace = flags.place.namespace.clone();
+    let wanted = |object: &ObjectKey| namespace.as_ref().is_none_or(|name| *name == object.key.namespace);
     let held = home::read_all(&objects_dir(&place.path)).with_context(|| place.to_string())?;
     let objects = held.objects.into_iter().filter(|(object, _)| wanted(object)).map(|(id, stored)| Object {
         generation: stored.generation,
         labels: serde_json::from_value(stored.labels).unwrap_or_default(),
         ..Object::new(id, stored.spec, stored.status)
     });
-    let memory = std::fs::read_to_string(memory_file(&place.path)).ok();
+    let memory = match std::fs::read_to_string(memory_file(&place.path)) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        read => read
+            .map(Some)
+            .map_err(|error| format!("{} cannot be read: {error}", memory_file(&place.path).display())),
+    };
     Ok(Observed {
         objects: objects.collect(),
-        repository: Some(repository(memory.as_deref())),
-        unreadable: held.unreadable.into_values().collect(),
+        repository: repository(memory),
+        unreadable: held.unreadable.into_iter().filter(|(object, _)| wanted(object)).collect(),
         nothing: format!(
             "No builders or refreshers in the {place}. Start `opsy run` with it, or select another with --state, \
              or a cluster with --kubeconfig."
         ),
+        namespace,
     })
 }
 
-async fn from_cluster(flags: &ReadFlags, place: &ClusterPlace) -> anyhow::Result<Observed> {
+async fn from_cluster(flags: &ReadFlags, place: &ClusterPlace, all: bool) -> anyhow::Result<Observed> {
     let cluster = &place.cluster;
     let mut objects = Vec::new();
     for kind in KINDS {
-        let api = match flags.all_namespaces {
+        let api = match all {
             true => target::all_objects(cluster, kind),
             false => target::objects(cluster, kind),
         };
         objects.extend(list(&api).await?.into_iter().map(|object| live(kind, object)));
     }
-    // Few users are allowed to read the Lease, and the objects are more important.
-    let memory = memory::read(cluster, &flags.lease_name).await.ok();
     let (hint, namespace) = (place.hint(), &cluster.namespace);
-    let nothing = match flags.all_namespaces {
+    // Few users are allowed to read the Lease, and the objects are more important.
+    let lease = &flags.lease_name;
+    let memory = match memory::find(cluster, lease).await {
+        Ok(Some(found)) => Ok(found.memory),
+        Ok(None) => Err(format!("there is no Lease {lease} in namespace {namespace}; {NAME_LEASE}")),
+        Err(error) => {
+            let error = &error.message;
+            Err(format!("the Lease {lease} in namespace {namespace} cannot be read: {error}; {NAME_LEASE}"))
+        }
+    };
+    let nothing = match all {
         true => format!("No builders or refreshers in {place}{hint}."),
         false => {
             format!("No builders or refreshers in namespace {namespace} of {place} (-A shows all{hint}).")
         }
     };
-    let repository = memory.map(|memory| repository(memory.as_deref()));
-    Ok(Observed { objects, repository, unreadable: Vec::new(), nothing })
+    let repository = repository(memory);
+    let namespace = (!all).then(|| namespace.clone());
+    Ok(Observed { objects, repository, unreadable: BTreeMap::new(), namespace, nothing })
 }
 
-/// The status of the repository, as the agent recorded it.
-fn repository(memory: Option<&str>) -> RepositoryStatus {
-    memory.and_then(|memory| serde_json::from_str(memory).ok()).unwrap_or_default()
+/// The status of the repository, as the agent recorded it. Without a record, no commit was synced yet.
+fn repository(memory: Result<Option<String>, String>) -> Result<RepositoryStatus, String> {
+    let decoded = |memory: Option<String>| match memory {
+        None => Ok(RepositoryStatus::default()),
+        Some(memory) => serde_json::from_str(&memory).map_err(|error| format!("it is not valid: {error}")),
+    };
+    memory.and_then(decoded).map_err(|why| format!("the status of the repository is unknown: {why}"))
 }
 
 async fn list(api: &Api<DynamicObject>) -> anyhow::Result<Vec<DynamicObject>> {
@@ -225,5 +281,46 @@ fn live(kind: Kind, mut object: DynamicObject) -> Object {
         generation: object.metadata.generation.unwrap_or_default(),
         labels: object.labels().clone(),
         ..Object::new(ObjectKey::of(kind, &object), object.data["spec"].take(), object.data["status"].take())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_repository_without_a_record_was_never_synced_and_one_that_was_not_read_is_unknown() {
+        let message = |memory: Result<Option<&str>, &str>| {
+            let memory = memory.map(|memory| memory.map(str::to_owned)).map_err(str::to_owned);
+            repository(memory).map(|status| status.last.is_none())
+        };
+        assert_eq!(message(Ok(None)), Ok(true));
+        assert_eq!(message(Ok(Some("{}"))), Ok(true));
+        let unknown = "the status of the repository is unknown: ";
+        assert_eq!(message(Err("no Lease")), Err(format!("{unknown}no Lease")));
+        assert!(
+            message(Ok(Some("{"))).is_err_and(|why| why.starts_with(&format!("{unknown}it is not valid")))
+        );
+    }
+
+    #[test]
+    fn an_object_that_cannot_be_read_is_neither_missing_nor_an_empty_list() {
+        let state = tempfile::tempdir().expect("a directory");
+        let folder = objects_dir(state.path()).join("PackerBuilder/default");
+        std::fs::create_dir_all(&folder).expect("a directory");
+        std::fs::write(folder.join("node.json"), "{").expect("written");
+        let read = |namespace: Option<&str>| {
+            let place = PlaceFlags { namespace: namespace.map(str::to_owned), ..PlaceFlags::default() };
+            let flags = ReadFlags { place, all_namespaces: false, lease_name: DEFAULT_LEASE.to_owned() };
+            from_state(&flags, &StatePlace::of(state.path())).expect("read")
+        };
+        let observed = read(None);
+        assert!(observed.objects.is_empty() && !observed.is_empty());
+        let node = ObjectKey {
+            kind: Kind::PackerBuilder,
+            key: Key { namespace: "default".to_owned(), name: "node".to_owned() },
+        };
+        assert_eq!(observed.unreadable.keys().collect::<Vec<_>>(), [&node]);
+        assert!(read(Some("other")).is_empty());
     }
 }

@@ -160,6 +160,12 @@ impl ClusterPlace {
 }
 
 impl StatePlace {
+    /// A state directory that is named.
+    #[cfg(test)]
+    pub fn of(path: &std::path::Path) -> Self {
+        Self { path: path.to_owned(), is_fallback: false }
+    }
+
     /// Returns true if an agent is running that serves requests.
     pub fn has_agent(&self) -> bool {
         lock::holder(&self.path) == Some(EngineKind::Standalone)

@@ -2,6 +2,7 @@
 
 mod labels;
 
+use std::collections::BTreeMap;
 use std::str::FromStr;
 
 use clap_complete::ArgValueCompleter;
@@ -10,6 +11,7 @@ use kube::core::{Selector, SelectorExt as _};
 use super::completion;
 use super::objects::Object;
 use super::target::{self, BadTarget, Target};
+use crate::api::files::file_stem;
 use crate::api::{Kind, ObjectKey};
 
 #[derive(clap::Args)]
@@ -47,15 +49,35 @@ impl Wanted {
             Self::Object(target) => target.kind == object.kind && target.name == object.key.name,
         }
     }
+
+    fn may_be(&self, unreadable: &ObjectKey) -> bool {
+        match self {
+            Self::Kind(kind) => *kind == unreadable.kind,
+            Self::Object(target) => may_be(unreadable, target),
+        }
+    }
+}
+
+/// Whether an object that cannot be read may be this one: of a long name, only that of its file is known.
+pub fn may_be(unreadable: &ObjectKey, target: &Target) -> bool {
+    let name = &unreadable.key.name;
+    target.kind == unreadable.kind && (*name == target.name || *name == file_stem(&target.name))
 }
 
 impl SelectFlags {
-    /// Retains the selected objects. Returns those that are named and do not exist.
-    pub fn select(&self, objects: &mut Vec<Object>) -> Vec<String> {
+    /// Retains the selected objects. Returns those that are named and do not exist. The labels of an object that cannot
+    /// be read are unknown, so it may be selected.
+    pub fn select(
+        &self,
+        objects: &mut Vec<Object>,
+        unreadable: &mut BTreeMap<ObjectKey, String>,
+    ) -> Vec<String> {
+        let exists = |wanted: &Wanted| {
+            objects.iter().any(|one| wanted.matches(&one.id))
+                || unreadable.keys().any(|object| wanted.may_be(object))
+        };
         let missing = self.wanted.iter().filter_map(|wanted| match wanted {
-            Wanted::Object(target) if !objects.iter().any(|one| wanted.matches(&one.id)) => {
-                Some(target.to_string())
-            }
+            Wanted::Object(target) if !exists(wanted) => Some(target.to_string()),
             _ => None,
         });
         let missing = missing.collect();
@@ -63,6 +85,9 @@ impl SelectFlags {
             let is_wanted =
                 self.wanted.is_empty() || self.wanted.iter().any(|wanted| wanted.matches(&one.id));
             is_wanted && self.selector.as_ref().is_none_or(|selector| selector.matches(&one.labels))
+        });
+        unreadable.retain(|object, _| {
+            self.wanted.is_empty() || self.wanted.iter().any(|wanted| wanted.may_be(object))
         });
         missing
     }
@@ -75,8 +100,6 @@ impl SelectFlags {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use serde_json::Value;
 
     use super::*;
@@ -100,16 +123,20 @@ mod tests {
                 object(Kind::PackerBuilder, "b", "data"),
                 object(Kind::AMIRefresher, "a", "web"),
             ];
-            let missing = SelectFlags { wanted, selector }.select(&mut objects);
+            let broken = object(Kind::PackerBuilder, "broken", "").id;
+            let mut unreadable = BTreeMap::from([(broken, "why".to_owned())]);
+            let missing = SelectFlags { wanted, selector }.select(&mut objects, &mut unreadable);
             let shown = objects.iter().map(|one| format!("{}/{}", one.id.kind.short(), one.id.key.name));
+            let shown = shown.chain(unreadable.keys().map(|object| object.key.name.clone()));
             (shown.collect::<Vec<_>>().join(" "), missing.join(" "))
         };
         let found = |names: &str| (names.to_owned(), String::new());
-        assert_eq!(selected(&[], None), found("pb/a pb/b ar/a"));
-        assert_eq!(selected(&["builders"], None), found("pb/a pb/b"));
+        assert_eq!(selected(&["pb/broken"], None), found("broken"), "it exists");
+        assert_eq!(selected(&[], None), found("pb/a pb/b ar/a broken"));
+        assert_eq!(selected(&["builders"], None), found("pb/a pb/b broken"));
         assert_eq!(selected(&["pb/b", "refreshers"], None), found("pb/b ar/a"));
-        assert_eq!(selected(&[], Some("team=web")), found("pb/a ar/a"));
-        assert_eq!(selected(&["pb"], Some("team=web")), found("pb/a"));
+        assert_eq!(selected(&[], Some("team=web")), found("pb/a ar/a broken"));
+        assert_eq!(selected(&["pb"], Some("team=web")), found("pb/a broken"));
         let (shown, missing) = selected(&["pb/a", "ar/b"], None);
         assert_eq!((shown.as_str(), missing.as_str()), ("pb/a", "AMIRefresher/b"));
         assert!("nodes".parse::<Wanted>().is_err());

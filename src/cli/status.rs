@@ -42,6 +42,13 @@ enum Output {
     Name,
 }
 
+impl Output {
+    /// Whether it is for people, with the problems of the repository.
+    fn is_table(self) -> bool {
+        matches!(self, Self::Text | Self::Wide)
+    }
+}
+
 impl ValueEnum for Output {
     fn value_variants<'a>() -> &'a [Self] {
         &[Self::Text, Self::Wide, Self::Json, Self::Yaml, Self::Name]
@@ -58,7 +65,8 @@ impl ValueEnum for Output {
     }
 }
 
-/// Prints the status once, or whenever it changes. The exit code is 1 if an object that is named does not exist.
+/// Prints the status once, or whenever it changes. The exit code is 1 if an object that is named does not
+/// exist, or if a selected one cannot be read.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     target::wait(async {
         let reader = args.read.connect().await?;
@@ -66,10 +74,10 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
             return watch::follow(args, &reader).await;
         }
         let mut observed = reader.read().await?;
-        observed.unreadable.iter().for_each(out::error);
-        let missing = args.select.select(&mut observed.objects);
+        let missing = args.select.select(&mut observed.objects, &mut observed.unreadable);
+        observed.errors(args.output.is_table()).for_each(out::error);
         print(args, &observed)?;
-        Ok(reader.report(&missing))
+        Ok(reader.report(&missing, &observed))
     })
 }
 
@@ -79,7 +87,7 @@ fn print(args: &Args, observed: &Observed) -> anyhow::Result<()> {
         Output::Text | Output::Wide => {
             let repository = repository.clone().unwrap_or_default();
             out::lines(&table(&tables::repository(&repository)))?;
-            if objects.is_empty() {
+            if observed.is_empty() {
                 let none = if args.select.is_all() { nothing } else { "No object matches." };
                 out::line(none)?;
             }

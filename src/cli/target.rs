@@ -87,13 +87,26 @@ fn resource(kind: Kind) -> ApiResource {
     }
 }
 
+/// An error of the API server, and what to do about it.
+#[derive(Debug, thiserror::Error)]
+#[error("{refusal}{advice}")]
+struct Refused {
+    refusal: Refusal,
+    advice: String,
+}
+
+/// Whether the API server denied a request because of missing rights.
+pub fn is_forbidden(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<Refused>().is_some_and(|refused| refused.refusal.code == Some(403))
+}
+
 /// Adds to an error of the API server what to do about it.
 pub fn refused(error: kube::Error) -> anyhow::Error {
     let refusal = Refusal::from(error);
     let install;
     let advice = match refusal.code {
-        // The message about a missing object contains the group; the one about a missing kind does not.
-        Some(404) if !refusal.message.contains(GROUP) => {
+        // The message about a missing kind names nothing; that about a missing object its kind and its name.
+        Some(404) if !refusal.message.contains("\" not found") => {
             install = format!("; install the custom resource definitions: `{INSTALL_DEFINITIONS}`");
             install.as_str()
         }
@@ -103,7 +116,7 @@ pub fn refused(error: kube::Error) -> anyhow::Error {
         }
         _ => "",
     };
-    anyhow::anyhow!("{refusal}{advice}")
+    anyhow::Error::new(Refused { advice: advice.to_owned(), refusal })
 }
 
 /// Runs a command to its end.

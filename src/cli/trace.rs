@@ -15,13 +15,12 @@ use std::str::FromStr;
 use anyhow::bail;
 
 use super::format::{self, Format};
-use super::objects::{Object, ReadFlags, Reader};
+use super::objects::{Object, Observed, ReadFlags, Reader};
 use super::place::Place;
 use super::{format_error, target};
 use crate::api::{CommitId, ImageId, InstanceId, Region};
 use crate::engine::standalone::clone_dir;
 use crate::git::{self, Described};
-use crate::telemetry::out;
 use ec2::{Answer, Ec2};
 use machines::{Found, Machines};
 use origin::Origin;
@@ -41,7 +40,8 @@ pub struct Args {
     /// AWS environment
     #[arg(long, value_name = "REGION")]
     region: Option<Region>,
-    /// Do not ask EC2. By default, it is asked for instances, and for images whose build status does not know
+    /// Do not ask EC2. By default, it is asked for instances, and for images whose build is
+    /// not recorded in status
     #[arg(long, conflicts_with = "region")]
     offline: bool,
     /// Output format
@@ -88,8 +88,9 @@ impl Args {
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     target::wait(async {
         let reader = args.read.connect().await;
-        let objects = objects(&reader).await;
-        let ec2 = args.ec2(objects.as_deref().unwrap_or_default()).await;
+        let read = read(&reader).await;
+        let objects = read.as_ref().ok().map(|read| read.objects.as_slice());
+        let ec2 = args.ec2(objects.unwrap_or_default()).await;
         let place = reader.as_ref().ok().map(Reader::place);
         let machines = Machines { place, ec2: ec2.as_ref().map_err(String::as_str) };
         let found = match &args.of {
@@ -97,8 +98,10 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
             Traced::Instance(id) => machines.instance(id).await?,
             Traced::Node(name) => machines.node(name).await?,
         };
-        let mut origin = Origin::of(&found.image, objects.as_deref().ok());
-        origin.note(unknown_by_status(&origin, place, &objects));
+        let unread = unread(args.read.place.namespace.is_some(), &read);
+        let mut origin = Origin::of(&found.image, objects, unread.is_empty());
+        origin.note(unknown_by_status(&origin, place, &read));
+        origin.note(unread);
         if !origin.has_build() {
             match &ec2 {
                 Ok(ec2) => {
@@ -121,29 +124,43 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     })
 }
 
-/// The objects with their status. If they cannot be read, EC2 may still know the image.
-async fn objects(reader: &anyhow::Result<Reader<'_>>) -> Result<Vec<Object>, String> {
-    let observed = match reader {
-        Ok(reader) => reader.read().await.map_err(|error| format_error(&error))?,
-        Err(error) => return Err(format_error(error)),
+/// The objects with their status, of all namespaces if possible. If they cannot be read, EC2 may still know the image.
+async fn read(reader: &anyhow::Result<Reader<'_>>) -> Result<Observed, String> {
+    match reader {
+        Ok(reader) => reader.read_all().await.map_err(|error| format_error(&error)),
+        Err(error) => Err(format_error(error)),
+    }
+}
+
+/// The notes about objects that were not read, one of which may use the image.
+fn unread(is_namespace_named: bool, read: &Result<Observed, String>) -> Vec<String> {
+    let observed = match read {
+        Ok(observed) => observed,
+        Err(error) => return vec![format!("status was not read: {error}")],
     };
-    observed.unreadable.iter().for_each(out::error);
-    Ok(observed.objects)
+    let why = match is_namespace_named {
+        true => "-n names it",
+        false => "listing the objects of all namespaces is forbidden",
+    };
+    let other = observed.namespace.as_ref();
+    let other = other.map(|name| format!("only the objects of namespace {name} were read: {why}"));
+    observed.unreadable.values().cloned().chain(other).collect()
 }
 
 /// The note that status does not know the build.
 fn unknown_by_status(
     origin: &Origin,
     place: Option<&Place>,
-    objects: &Result<Vec<Object>, String>,
+    read: &Result<Observed, String>,
 ) -> Option<String> {
-    match (objects, place) {
-        (Err(error), _) => Some(format!("status was not read: {error}")),
-        (Ok(_), Some(place)) if !origin.is_known() => {
-            Some(format!("no builder records it among its active images or its last ten runs ({place})"))
-        }
-        _ => None,
-    }
+    let (observed, place) = (read.as_ref().ok()?, place?);
+    let namespace =
+        observed.namespace.as_ref().map_or("all namespaces".to_owned(), |name| format!("namespace {name}"));
+    (!origin.is_known()).then(|| {
+        format!(
+            "no builder records it among its active images or its last ten runs ({namespace} of the {place})"
+        )
+    })
 }
 
 /// Author and subject of a commit, from the first clone on this machine that has it.
@@ -161,7 +178,33 @@ fn described(args: &Args, place: Option<&Place>, commit: &CommitId) -> Option<De
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
+    use crate::api::{Key, Kind, ObjectKey};
+
+    #[test]
+    fn objects_that_were_not_read_are_named() {
+        let notes = |named, namespace: Option<&str>, unreadable: &[&str]| {
+            let object = |name: &&str| {
+                let key = Key { namespace: "default".to_owned(), name: (*name).to_owned() };
+                (ObjectKey { kind: Kind::PackerBuilder, key }, format!("{name} cannot be read"))
+            };
+            let unreadable: BTreeMap<_, _> = unreadable.iter().map(object).collect();
+            let namespace = namespace.map(str::to_owned);
+            let (objects, repository, nothing) = (Vec::new(), Ok(Default::default()), String::new());
+            let observed = Observed { objects, repository, unreadable, namespace, nothing };
+            unread(named, &Ok(observed)).join(", ")
+        };
+        assert_eq!(notes(false, None, &[]), "");
+        assert_eq!(notes(false, None, &["a", "b"]), "a cannot be read, b cannot be read");
+        let only = "only the objects of namespace team were read: ";
+        assert_eq!(notes(true, Some("team"), &[]), format!("{only}-n names it"));
+        let denied = format!("{only}listing the objects of all namespaces is forbidden");
+        assert_eq!(notes(false, Some("team"), &[]), denied);
+        let error = Err("no cluster".to_owned());
+        assert_eq!(unread(false, &error), ["status was not read: no cluster"]);
+    }
 
     #[test]
     fn an_image_an_instance_or_a_node_is_traced() {

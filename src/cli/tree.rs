@@ -3,7 +3,7 @@
 
 use std::process::ExitCode;
 
-use super::objects::{Object, Observed, ReadFlags};
+use super::objects::{Object, ReadFlags};
 use super::outline::Outline;
 use super::ready::ready_cells;
 use super::select::SelectFlags;
@@ -23,18 +23,19 @@ pub struct Args {
     read: ReadFlags,
 }
 
-/// Prints the tree. The exit code is 1 if an object that is named does not exist.
+/// Prints the tree. The exit code is 1 if an object that is named does not exist, or a selected one cannot be
+/// read.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     target::wait(async {
         let reader = args.read.connect().await?;
-        let Observed { mut objects, repository, unreadable, nothing } = reader.read().await?;
-        unreadable.iter().for_each(out::error);
-        if objects.is_empty() {
-            out::line(nothing)?;
+        let mut observed = reader.read().await?;
+        if observed.is_empty() {
+            out::line(&observed.nothing)?;
         }
-        let missing = args.select.select(&mut objects);
-        out::lines(&outline(repository.as_ref(), &objects).draw())?;
-        Ok(reader.report(&missing))
+        let missing = args.select.select(&mut observed.objects, &mut observed.unreadable);
+        observed.errors(true).for_each(out::error);
+        out::lines(&outline(observed.repository.as_ref().ok(), &observed.objects).draw())?;
+        Ok(reader.report(&missing, &observed))
     })
 }
 
@@ -46,7 +47,7 @@ fn outline(repository: Option<&RepositoryStatus>, objects: &[Object]) -> Outline
     let below = builders.iter().map(|builder| builder.outline(&refreshers));
     let others = refreshers.iter().filter(|one| !builders.iter().any(|builder| builder.has(one)));
     let root = match repository.map(|repository| &repository.last) {
-        None => "repository: unknown, because the Lease cannot be read".to_owned(),
+        None => "repository: unknown".to_owned(),
         Some(Some(last)) => format!("{} at {}", last.source, short(last.commit.as_str())),
         Some(None) => "repository: no commit was synced yet".to_owned(),
     };

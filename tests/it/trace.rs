@@ -77,7 +77,7 @@ fn an_image_that_no_status_knows_is_traced_by_its_tags_with_one_read() {
     let line =
         format!("built by PackerBuilder/default/node\n│   └── build {build}  Succeeded  reason Missing  ");
     assert_shows(&known, 0, &[&line, "rolled out by AMIRefresher/default/demo"]);
-    assert!(!known.stdout.contains("by its tags"), "{known:?}");
+    assert!(!known.stdout.contains("according to its tags"), "{known:?}");
     assert_eq!(traced.calls(), Vec::<String>::new(), "status knows the build");
 
     let remote = traced.world.remote();
@@ -85,11 +85,12 @@ fn an_image_that_no_status_knows_is_traced_by_its_tags_with_one_read() {
     let lines = [
         "\n├── EC2: ".to_owned(),
         format!("  us-east-1  account {}  available  created ", traced.world.account.id),
-        "\n├── by its tags: built by PackerBuilder/default/node  owner test  status active\n".to_owned(),
-        format!("\n│   └── by its tags: build {build}  20"),
-        format!("\n│       └── by its tags: commit {} of ", &commit[..12]),
+        "\n├── according to its tags: built by PackerBuilder/default/node  owner test  status active\n"
+            .to_owned(),
+        format!("\n│   └── according to its tags: build {build}  20"),
+        format!("\n│       └── according to its tags: commit {} of ", &commit[..12]),
         "  policy: first  by Platform Team\n".to_owned(),
-        format!("\n├── by its tags: base image {base}\n"),
+        format!("\n├── according to its tags: base image {base}\n"),
     ];
     assert_shows(&forgotten, 0, &lines.each_ref().map(String::as_str));
     assert_eq!(traced.calls(), ["ec2:DescribeImages"]);
@@ -134,7 +135,7 @@ fn an_instance_and_a_node_without_a_cluster_lead_to_their_image() {
     let by_name = traced.trace(&[&format!("node/{name}")]);
     assert_shows(&by_name, 0, &[&format!("node {name}  instance {instance}\n"), &image]);
     let forgotten = traced.elsewhere(&[&instance]);
-    assert_shows(&forgotten, 0, &["by its tags: built by PackerBuilder/default/node"]);
+    assert_shows(&forgotten, 0, &["according to its tags: built by PackerBuilder/default/node"]);
     assert_eq!(traced.calls(), ["ec2:DescribeInstances", "ec2:DescribeImages"]);
 
     for (args, words) in [
@@ -177,7 +178,7 @@ fn a_call_that_fails_is_a_line_and_what_is_not_known_is_said() {
     assert_shows(
         &traced.trace(&[image]),
         0,
-        &["built by PackerBuilder/default/node\n├── ", "by its tags: built by"],
+        &["built by PackerBuilder/default/node\n├── ", "according to its tags: built by"],
     );
     traced.world.account.fault(denied);
     let lines = [
@@ -200,7 +201,7 @@ fn the_tags_answer_where_no_status_can_be_read() {
     assert_shows(
         &traced.trace(&nowhere),
         0,
-        &["status was not read: ", "by its tags: built by PackerBuilder/default/node"],
+        &["status was not read: ", "according to its tags: built by PackerBuilder/default/node"],
     );
     assert!(!traced.trace(&nowhere).stdout.contains("no refresher uses it"), "that is unknown");
 }

@@ -95,8 +95,8 @@ async fn print_changes(args: &Args, reader: &Reader<'_>) -> anyhow::Result<ExitC
 /// Reads the selected objects, and reports once what cannot be read.
 async fn read(args: &Args, reader: &Reader<'_>, reported: &mut BTreeSet<String>) -> anyhow::Result<Observed> {
     let mut observed = reader.read().await?;
-    args.select.select(&mut observed.objects);
-    for why in &observed.unreadable {
+    args.select.select(&mut observed.objects, &mut observed.unreadable);
+    for why in observed.errors(args.output.is_table()) {
         if reported.insert(why.clone()) {
             out::error(why);
         }

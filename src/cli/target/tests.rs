@@ -32,3 +32,28 @@ fn anything_else_is_refused_with_an_example() {
         "\"deployment\" is an unknown kind: use packerbuilder (pb) or amirefresher (ar)"
     );
 }
+
+#[test]
+fn only_a_missing_kind_needs_the_definitions() {
+    let error = |message: &str| {
+        let status = kube::core::Status { code: 404, message: message.to_owned(), ..Default::default() };
+        refused(kube::Error::Api(Box::new(status)))
+    };
+    for (message, installs) in [
+        ("the server could not find the requested resource", true),
+        ("404 page not found\n", true),
+        ("packerbuilders.ami.opsy.dev \"node\" not found", false),
+        ("leases.coordination.k8s.io \"opsy\" not found", false),
+    ] {
+        let error = error(message);
+        assert_eq!(error.to_string().contains(INSTALL_DEFINITIONS), installs, "{error}");
+        assert!(!is_forbidden(&error));
+    }
+}
+
+#[test]
+fn a_denied_request_is_recognized() {
+    let status = kube::core::Status { code: 403, message: "denied".to_owned(), ..Default::default() };
+    let denied = refused(kube::Error::Api(Box::new(status)));
+    assert!(is_forbidden(&denied) && is_forbidden(&denied.context("the objects of all namespaces")));
+}

@@ -11,7 +11,7 @@ use crate::aws::Image;
 use crate::cli::outline::Outline;
 
 /// Begins each line that comes from tags, since they prove nothing.
-const BY_TAGS: &str = "by its tags: ";
+const BY_TAGS: &str = "according to its tags: ";
 
 /// An image in EC2.
 #[derive(Debug, PartialEq, Eq, Serialize)]

@@ -124,7 +124,10 @@ async fn a_node_leads_to_its_image_by_the_label_of_eks_and_else_by_its_instance(
         }
         let lines = format!("node {name}  instance {instance}\n└── {image}\n");
         assert!(traced.status.success() && traced.stdout.starts_with(&lines), "{traced:?}");
-        assert!(traced.stdout.contains("by its tags: built by PackerBuilder/default/gone\n"), "{traced:?}");
+        assert!(
+            traced.stdout.contains("according to its tags: built by PackerBuilder/default/gone\n"),
+            "{traced:?}"
+        );
     }
 }
 
@@ -199,7 +202,7 @@ async fn a_commit_that_a_person_accepts_reaches_the_agent() {
     let place = Place::new().await;
     let commit = "0123456789abcdef0123456789abcdef01234567";
     let nobody = said(&place, &["accept", commit]).await;
-    let words = format!("the Lease {}/opsy of the agent cannot be annotated", place.namespace);
+    let words = format!("no agent has its Lease opsy in namespace {} of cluster https://", place.namespace);
     assert!(!nobody.status.success() && nobody.stderr.contains(&words), "{nobody:?}");
     assert!(said(&place, &["accept", "main"]).await.stderr.contains("40 hex digits"));
 
@@ -255,7 +258,11 @@ async fn status_reads_the_cluster() {
     let ready = json!({"type": "Ready", "status": "True", "reason": "ImageActive", "message": "fine"});
     let applied = json!({"type": "Applied", "status": "False", "reason": "Denied", "message": "no rule"});
     write_status(&place, json!({ "lastRunBuiltImageID": "ami-1", "conditions": [ready, applied] })).await;
-    let table = said(&place, &["status"]).await.stdout;
+    let outcome = said(&place, &["status"]).await;
+    let unread =
+        format!("there is no Lease opsy in namespace {}; name the namespace of the", place.namespace);
+    assert!(outcome.status.success() && outcome.stderr.contains(&unread), "{outcome:?}");
+    let table = outcome.stdout;
     let row = table.lines().find(|line| line.starts_with(&place.namespace)).expect("a row");
     let words: Vec<&str> = row.split_whitespace().collect();
     let name = format!("{}/node", place.namespace);

@@ -22,11 +22,22 @@ pub const ACCEPT: &str = "ami.opsy.dev/accept";
 /// Attempts of one write. A renewal of the Lease may come in between; more than one in a row is rare.
 const TRIES: u32 = 5;
 
+/// A Lease that exists.
+pub struct Found {
+    /// The state that was saved last.
+    pub memory: Option<String>,
+}
+
+/// The Lease with the state that was saved last; `None` if there is no such Lease.
+pub async fn find(cluster: &Cluster, lease: &str) -> Result<Option<Found>, EngineError> {
+    let lease = in_time(async { Ok(leases(cluster).get_opt(lease).await?) }).await?;
+    let memory = |lease: Lease| lease.metadata.annotations?.remove(MEMORY);
+    Ok(lease.map(|lease| Found { memory: memory(lease) }))
+}
+
 /// The state that was saved last.
 pub async fn read(cluster: &Cluster, lease: &str) -> Result<Option<String>, EngineError> {
-    let lease = in_time(async { Ok(leases(cluster).get_opt(lease).await?) }).await?;
-    let annotations = lease.and_then(|lease| lease.metadata.annotations);
-    Ok(annotations.and_then(|mut annotations| annotations.remove(MEMORY)))
+    Ok(find(cluster, lease).await?.and_then(|found| found.memory))
 }
 
 /// The Lease as Events name it. `kubectl describe` shows only Events with its UID; without a response of the API server
