@@ -27,7 +27,7 @@ mod reconcilers;
 mod run;
 mod running;
 mod signals;
-mod signing;
+pub mod signing;
 pub mod sources;
 mod specs;
 mod standalone;

@@ -56,7 +56,8 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         let held = current.filter(|current| *current != ami).map(|current| (current, args.reason.clone()));
         let pin = Pin { ami, held };
         let repository = Repository::open(&args.repository, &network)?;
-        let Changed { file, patch } = repository.find(&live.key, &pin).await?;
+        let changed = repository.find(&live.key, &pin).await?;
+        let Changed { file, patch, .. } = &changed;
         if patch.is_empty() {
             out::line(format_args!(
                 "{name}: {file} names {} already, so there is nothing to commit",
@@ -65,10 +66,10 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
             return Ok(ExitCode::SUCCESS);
         }
         if args.dry_run {
-            out::document(&patch)?;
+            out::document(patch)?;
             return Ok(ExitCode::SUCCESS);
         }
-        let commit = repository.commit(&live.key, &file, &pin, &args.reason).await?;
+        let commit = repository.commit(&live.key, &changed, &pin, &args.reason).await?;
         let short = short_commit(commit.as_str());
         out::line(format_args!("{name} returns to {}: commit {short} changes {file}", pin.ami))?;
         Ok(ExitCode::SUCCESS)

@@ -208,6 +208,12 @@ impl Handle {
         self.read_history_with(move |reader| reader.verify(&range, &signers)).await
     }
 
+    /// Returns true if a commit in the clone has a signature, of whomever.
+    pub async fn is_signed(&self, commit: &CommitId) -> Result<bool, GitError> {
+        let commit = commit.clone();
+        self.read_with(move |reader| reader.is_signed(&commit)).await
+    }
+
     /// Returns true if a commit is `other` or descends from it.
     pub async fn follows(&self, commit: &CommitId, other: &CommitId) -> Result<bool, GitError> {
         let (commit, other) = (commit.clone(), other.clone());

@@ -154,6 +154,12 @@ impl Reader {
         signatures::verify(self.repo()?, &folder, range, signers)
     }
 
+    /// Returns whether a commit has a signature, of whomever.
+    pub fn is_signed(&mut self, commit: &CommitId) -> Result<bool, GitError> {
+        let (id, folder) = (oid(commit.as_str())?, self.folder());
+        signatures::is_signed(self.repo()?, id).map_err(|error| GitError::local(&folder, &error))
+    }
+
     /// Returns the sizes of blobs, without reading their content.
     pub fn sizes(&mut self, ids: &[String]) -> Result<Vec<usize>, GitError> {
         if self.sizes.len() > BLOBS_KEPT {

@@ -12,7 +12,7 @@ pub struct SigningFlags {
     /// Default: apply every commit
     #[arg(long, env = "OPSY_VERIFY", value_delimiter = ',', value_name = "FILE,…")]
     pub verify: Vec<PathBuf>,
-    /// Sign the agent's commits with the OpenSSH private key in this file. If the file has a public key, the SSH agent
+    /// Sign Opsy's commits with the OpenSSH private key in this file. If the file has a public key, the SSH agent
     /// that holds its private key signs. The file is read each time it is used. With --verify, its public key is
     /// trusted
     #[arg(long, env = "OPSY_SIGNING_KEY", value_name = "FILE")]

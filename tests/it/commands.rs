@@ -5,6 +5,7 @@ use std::fs::{self, File};
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::{Command, Stdio};
 
+use crate::git::bed::keygen;
 use crate::world::{Outcome, World, fixtures, run};
 
 /// Runs a command whose standard output is a closed pipe.
@@ -374,6 +375,22 @@ fn a_person_rolls_back_by_a_commit_that_a_command_writes() {
         let refused = rollback(args);
         assert!(!refused.status.success() && refused.stderr.contains(words), "{refused:?}");
     }
+
+    // An agent that verifies signatures refuses an unsigned commit after a signed one.
+    let key = keygen(world.root().join("key"), "ed25519", "");
+    let key = key.to_str().expect("UTF-8");
+    let signed = rollback(&["--to", &image, "--signing-key", key]);
+    assert!(signed.status.success(), "{signed:?}");
+    let raw = || world.git(&world.remote(), &["cat-file", "commit", "HEAD"]);
+    assert!(raw().contains("gpgsig -----BEGIN SSH SIGNATURE-----"), "{}", raw());
+    let tip = world.log();
+    let refused = rollback(&["--to", &initial]);
+    assert_eq!((refused.status.code(), world.log()), (Some(1), tip.clone()), "{refused:?}");
+    assert!(refused.stderr.contains("sign with --signing-key"), "{refused:?}");
+    let refused = rollback(&["--to", &initial, "--verify", &format!("{key}.pub")]);
+    assert_eq!((refused.status.code(), world.log()), (Some(1), tip), "{refused:?}");
+    assert!(rollback(&["--to", &initial, "--allow-unsigned"]).status.success());
+    assert!(!raw().contains("gpgsig"), "{}", raw());
 }
 
 #[test]

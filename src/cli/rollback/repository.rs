@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, anyhow, bail};
 
-use crate::agent::{now, sources};
+use crate::agent::{now, signing, sources};
 use crate::api::network::Network;
 use crate::api::paths::join;
 use crate::api::{CommitId, ObjectKey};
@@ -15,7 +15,7 @@ use crate::git::patch::{configured_author, patch};
 use crate::git::{Handle, History, Http, Options};
 use crate::manifest::edit::{Pin, pin};
 use crate::manifest::{Form, SETTINGS_FILE, is_manifest, settings_of};
-use crate::settings::{EnvSecrets, GitFlags};
+use crate::settings::{EnvSecrets, GitFlags, SigningFlags};
 use crate::sync::input::pick;
 
 /// Flags that select the repository. They are those of `opsy run`.
@@ -32,17 +32,26 @@ pub struct RepositoryFlags {
     pub path: String,
     #[command(flatten)]
     pub git: GitFlags,
+    #[command(flatten)]
+    pub signing: SigningFlags,
+    /// Commit without a signature although the last commit of the branch has one
+    #[arg(long)]
+    pub allow_unsigned: bool,
 }
 
 /// A clone that is deleted when the command ends.
 pub struct Repository {
     git: Handle,
+    /// The commit may be unsigned whatever the tip is.
+    allow_unsigned: bool,
     _clone: tempfile::TempDir,
 }
 
 /// The file that declares the object, from the root of the repository, and the change of it; the patch is empty if
 /// nothing changes.
 pub struct Changed {
+    /// The tip that has the file.
+    tip: CommitId,
     pub file: String,
     pub patch: String,
 }
@@ -52,6 +61,7 @@ impl Repository {
     pub fn open(flags: &RepositoryFlags, network: &Network) -> anyhow::Result<Self> {
         let clone = tempfile::tempdir().context("cannot create a temporary directory for the clone")?;
         let tokens = Tokens::new(network, now)?;
+        let (signers, signing_key) = signing::read(&flags.signing)?;
         let git = Handle::start(Options {
             address: sources::rules(&flags.git.addresses)?.parse(&flags.repo)?,
             branch: flags.branch.clone(),
@@ -60,10 +70,10 @@ impl Repository {
             credentials: Some(sources::credentials(&flags.git, &EnvSecrets::read(), &tokens)?),
             http: Http::new(network),
             history: History::Recent,
-            signers: None,
-            signing_key: None,
+            signers,
+            signing_key,
         })?;
-        Ok(Self { git, _clone: clone })
+        Ok(Self { git, allow_unsigned: flags.allow_unsigned, _clone: clone })
     }
 
     /// Finds the file at the tip that declares the object, and what would change in it.
@@ -86,7 +96,7 @@ impl Repository {
             })?;
             if let Some(edited) = edited {
                 let patch = patch(&path, text, &edited)?;
-                return Ok(Changed { file: path, patch });
+                return Ok(Changed { tip: tip.commit, file: path, patch });
             }
         }
         let place = if root.is_empty() { String::new() } else { format!(" below {root}") };
@@ -101,10 +111,18 @@ impl Repository {
     pub async fn commit(
         &self,
         object: &ObjectKey,
-        file: &str,
+        Changed { tip, file, .. }: &Changed,
         change: &Pin,
         reason: &str,
     ) -> anyhow::Result<CommitId> {
+        let signs = self.git.options().signing_key.is_some() || self.allow_unsigned;
+        if !signs && self.git.is_signed(tip).await? {
+            bail!(
+                "the last commit of the branch is signed, and an agent that runs with --verify refuses an unsigned \
+                 commit with everything after it: sign with --signing-key, or commit the patch of --dry-run with a \
+                 signature; if the agent does not verify signatures, use --allow-unsigned"
+            );
+        }
         let author = configured_author().context(
             "Git does not know who commits: set user.name and user.email with `git config --global`",
         )?;
@@ -120,7 +138,7 @@ impl Repository {
         };
         let change = Change {
             branch,
-            edits: [(file.to_owned(), Edit::Merge(Arc::new(edit)))].into(),
+            edits: [(file.clone(), Edit::Merge(Arc::new(edit)))].into(),
             versions: std::collections::BTreeMap::new(),
             settled: Arc::default(),
             message: Arc::new(move |_| message.clone()),

@@ -20,6 +20,6 @@ mod times;
 
 pub use key::SigningKey;
 pub use range::Range;
-pub(super) use range::verify;
+pub(super) use range::{is_signed, verify};
 pub use refusal::Refusal;
 pub use signers::Signers;

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 
 use super::keyring::Keyring;
 use super::refusal::Refusal;
+use super::signed;
 use super::signers::Signers;
 use crate::api::CommitId;
 use crate::git::heads::commit_id;
@@ -104,6 +105,12 @@ fn verify_commit(
         return Ok(Err(Refusal::TooLarge { bytes, limit: SIZE_LIMIT }));
     }
     Ok(keyring.verify(objects.read(id)?.data(), now))
+}
+
+/// Returns whether a commit has a signature, of whomever.
+pub(in crate::git) fn is_signed(repo: &Repository, id: Oid) -> Result<bool, git2::Error> {
+    let objects = repo.odb()?;
+    Ok(signed::split(objects.read(id)?.data()) != Err(Refusal::Unsigned))
 }
 
 /// Returns the author of a commit, for an error.
