@@ -3,7 +3,9 @@
 //! The script calls `opsy` again for each completion, so that it fits the installed version and knows the objects.
 
 use std::ffi::OsStr;
+use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::mpsc;
 use std::time::Duration;
 
 use clap::{Command, CommandFactory, ValueEnum};
@@ -12,12 +14,13 @@ use clap_complete::env::{CompleteEnv, Shells};
 
 use super::objects as live;
 use super::place::PlaceFlags;
-use super::target;
+use super::target::{self, kind_of};
 use crate::api::Kind;
 use crate::telemetry::out;
 
-/// The variable by which the script asks for completions.
-const VARIABLE: &str = "COMPLETE";
+/// The variable by which the script asks for completions. Not clap's `COMPLETE`, which may be set for another
+/// purpose: every command would then complete instead of running.
+const VARIABLE: &str = "OPSY_COMPLETE";
 /// A person waits for the completion: a cluster that takes longer contributes no names.
 const LIMIT: Duration = Duration::from_secs(2);
 
@@ -63,20 +66,144 @@ pub fn answer<C: CommandFactory>() {
     CompleteEnv::with_factory(command).var(VARIABLE).complete();
 }
 
-/// The objects that exist where commands act, as `KIND/NAME`. Without access to them, there are none.
-fn objects() -> Vec<CompletionCandidate> {
-    let names = target::wait(async {
-        let names = tokio::time::timeout(LIMIT, live::names(&PlaceFlags::default())).await;
-        anyhow::Ok(names.unwrap_or_else(|_| Ok(Vec::new())).unwrap_or_default())
-    });
-    let shown = |(kind, name): (Kind, String)| CompletionCandidate::new(format!("{}/{name}", kind.short()));
-    names.unwrap_or_default().into_iter().map(shown).collect()
+/// Completions for a value that names an object: those that exist where the command line acts, and of which its command
+/// takes the kind.
+pub fn complete(current: &OsStr) -> Vec<CompletionCandidate> {
+    let words: Vec<String> = std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect();
+    // The first words are those of the script: `opsy -- opsy`.
+    let begin = words.iter().position(|word| word == "--").map_or(0, |at| at + 2);
+    let words = words.get(begin..).unwrap_or_default();
+    let place = place_of(words);
+    let kinds = kinds_of(words);
+    let shown = shown(&current.to_string_lossy(), kinds, &names_in_time(move || names(&place)));
+    shown.into_iter().map(CompletionCandidate::new).collect()
 }
 
-/// Completions for a value that names an object.
-pub fn complete(current: &OsStr) -> Vec<CompletionCandidate> {
-    let start = current.to_string_lossy();
-    let starts =
-        |candidate: &CompletionCandidate| candidate.get_value().to_string_lossy().starts_with(&*start);
-    objects().into_iter().filter(starts).collect()
+/// The place that a command line selects. Words that select none are ignored.
+fn place_of(words: &[String]) -> PlaceFlags {
+    let mut place = PlaceFlags::default();
+    let mut words = words.iter();
+    while let Some(word) = words.next() {
+        let (flag, value) = match word.split_once('=') {
+            Some((flag, value)) => (flag, Some(value)),
+            // -nNAME
+            None if word.len() > 2 && word.starts_with("-n") => {
+                word.split_at_checked(2).map_or((word.as_str(), None), |(flag, value)| (flag, Some(value)))
+            }
+            None => (word.as_str(), None),
+        };
+        let mut value = || value.or_else(|| words.next().map(String::as_str)).map(str::to_owned);
+        match flag {
+            "--state" => place.state = value().map(PathBuf::from),
+            "--kubeconfig" => place.kubeconfig = value().map(PathBuf::from),
+            "--context" => place.context = value(),
+            "--namespace" | "-n" => place.namespace = value(),
+            _ => {}
+        }
+    }
+    place
+}
+
+/// The kinds that the command of a command line takes.
+fn kinds_of(words: &[String]) -> &'static [Kind] {
+    match words.first().map(String::as_str) {
+        Some("logs" | "cancel") => &[Kind::PackerBuilder],
+        Some("approve" | "rollback") => &[Kind::AMIRefresher],
+        _ => &[Kind::PackerBuilder, Kind::AMIRefresher],
+    }
+}
+
+/// The names that begin with the current word, with the kind as it is written there.
+fn shown(current: &str, kinds: &[Kind], names: &[(Kind, String)]) -> Vec<String> {
+    let (written, begin) = match current.split_once('/') {
+        Some((kind, begin)) => (Some(kind), begin),
+        None => (None, ""),
+    };
+    let of_kind = names.iter().filter(|(kind, _)| {
+        kinds.contains(kind) && written.is_none_or(|written| kind_of(written) == Ok(*kind))
+    });
+    let of_name = of_kind.filter(|(_, name)| name.starts_with(begin));
+    let all = of_name.map(|(kind, name)| format!("{}/{name}", written.unwrap_or(kind.short())));
+    all.filter(|shown| shown.starts_with(current)).collect()
+}
+
+/// The objects at a place. Without access to them, there are none.
+fn names(place: &PlaceFlags) -> Vec<(Kind, String)> {
+    target::wait(live::names(place)).unwrap_or_default()
+}
+
+/// The names, if they are found in time. They are looked up in a thread of their own, because the credentials of a
+/// kubeconfig may come from a program, for which kube blocks. The thread ends with the process.
+fn names_in_time(find: impl FnOnce() -> Vec<(Kind, String)> + Send + 'static) -> Vec<(Kind, String)> {
+    let (send, found) = mpsc::channel();
+    std::thread::spawn(move || send.send(find()));
+    found.recv_timeout(LIMIT).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::*;
+
+    fn words(line: &str) -> Vec<String> {
+        line.split(' ').map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn the_place_is_that_of_the_command_line() {
+        let place = |line: &str| {
+            let PlaceFlags { state, kubeconfig, context, namespace, .. } = place_of(&words(line));
+            let path = |path: Option<PathBuf>| path.map(|path| path.display().to_string());
+            [path(state), path(kubeconfig), context, namespace].map(Option::unwrap_or_default)
+        };
+        assert_eq!(place("approve ar/"), ["", "", "", ""]);
+        assert_eq!(place("approve --context prod -n team ar/"), ["", "", "prod", "team"]);
+        assert_eq!(place("logs pb/ --kubeconfig=/k --namespace=team"), ["", "/k", "", "team"]);
+        assert_eq!(place("status -nteam --state /s -w"), ["/s", "", "", "team"]);
+        assert_eq!(place("status --no-color --context"), ["", "", "", ""]);
+    }
+
+    #[test]
+    fn the_kinds_are_those_that_the_command_takes_and_written_as_in_the_word() {
+        let names = [
+            (Kind::PackerBuilder, "node".to_owned()),
+            (Kind::PackerBuilder, "gpu".to_owned()),
+            (Kind::AMIRefresher, "demo".to_owned()),
+        ];
+        let shown = |line: &str| {
+            let words = words(line);
+            shown(words.last().expect("a word"), kinds_of(&words), &names).join(" ")
+        };
+        for (line, expected) in [
+            ("reconcile ", "pb/node pb/gpu ar/demo"),
+            ("reconcile a", "ar/demo"),
+            ("reconcile pb/n", "pb/node"),
+            ("status packerbuilder/", "packerbuilder/node packerbuilder/gpu"),
+            ("status Builder/g", "Builder/gpu"),
+            ("status deployment/", ""),
+            ("logs ", "pb/node pb/gpu"),
+            ("cancel --context prod ", "pb/node pb/gpu"),
+            ("cancel ar/", ""),
+            ("approve ", "ar/demo"),
+            ("rollback amirefresher/d", "amirefresher/demo"),
+        ] {
+            assert_eq!(shown(line), expected, "{line}");
+        }
+    }
+
+    #[test]
+    fn names_that_are_not_found_in_time_are_not_shown() {
+        let one = vec![(Kind::PackerBuilder, "node".to_owned())];
+        let found = one.clone();
+        assert_eq!(names_in_time(move || found), one);
+        let (_end, ended) = mpsc::channel::<()>();
+        let started = Instant::now();
+        // As an exec plugin that waits for a person.
+        let late = names_in_time(move || {
+            let _ = ended.recv();
+            one
+        });
+        assert!(late.is_empty() && started.elapsed() >= LIMIT);
+    }
 }

@@ -178,11 +178,13 @@ impl Object {
 }
 
 /// The names of the objects at a place, without their namespace.
-pub async fn names(place: &PlaceFlags) -> anyhow::Result<Vec<(Kind, String)>> {
-    match place.find().await? {
+pub async fn names(flags: &PlaceFlags) -> anyhow::Result<Vec<(Kind, String)>> {
+    match flags.find().await? {
         Place::State(place) => {
             let held = home::read_all(&objects_dir(&place.path)).with_context(|| place.to_string())?;
-            Ok(held.objects.into_keys().map(|object| (object.kind, object.key.name)).collect())
+            let wanted =
+                |key: &ObjectKey| flags.namespace.as_ref().is_none_or(|name| *name == key.key.namespace);
+            Ok(held.objects.into_keys().filter(wanted).map(|object| (object.kind, object.key.name)).collect())
         }
         Place::Cluster(place) => {
             let mut names = Vec::new();

@@ -329,13 +329,25 @@ fn shells_complete_the_names_of_objects() {
     let planned = Planned::new();
     let complete = |words: &[&str]| {
         let mut opsy = planned.world.opsy();
-        opsy.env("COMPLETE", "fish").args(["--", "opsy"]).args(words);
+        opsy.env("OPSY_COMPLETE", "fish").env("COMPLETE", "1").args(["--", "opsy"]).args(words);
         let outcome = run(opsy);
         let names = outcome.stdout.lines().map(|line| line.split('\t').next().unwrap_or_default().to_owned());
         names.collect::<Vec<_>>()
     };
     assert_eq!(complete(&["reconcile", "p"]), ["pb/node"]);
-    let all = complete(&["logs", ""]);
+    let all = complete(&["history", ""]);
     assert!(all.contains(&"pb/node".to_owned()) && all.contains(&"ar/demo".to_owned()), "{all:?}");
+    let builders = complete(&["logs", ""]);
+    assert!(builders.contains(&"pb/node".to_owned()), "{builders:?}");
+    assert!(!builders.contains(&"ar/demo".to_owned()), "{builders:?}");
+    assert_eq!(complete(&["history", "packerbuilder/"]), ["packerbuilder/node"]);
+    let state = planned.world.root().join("elsewhere");
+    let elsewhere = complete(&["history", "--state", state.to_str().expect("UTF-8"), "pb/"]);
+    assert_eq!(elsewhere, Vec::<String>::new());
+    // Another program may use the variable of clap.
+    let mut opsy = planned.world.opsy();
+    opsy.env("COMPLETE", "1").arg("crds");
+    let outcome = run(opsy);
+    assert!(outcome.status.success() && outcome.stdout.contains("CustomResourceDefinition"), "{outcome:?}");
     assert_eq!(complete(&["rec"]), ["reconcile"]);
 }
