@@ -26,6 +26,9 @@ pub fn run(args: &Named) -> anyhow::Result<ExitCode> {
         let live = args.find().await?;
         let (name, place) = (&live.name, live.place());
         let (build, state) = (live.status("buildID"), live.status("jobStatus").unwrap_or("none"));
+        if let Some(build) = build.filter(|_| state == RunPhase::Stopping.as_str()) {
+            bail!("build {build} of {name} is already being stopped ({place})");
+        }
         let Some(build) = build.filter(|_| LIVE.contains(&state)) else {
             bail!("{name} has no running build (last build: {state}) ({place})");
         };

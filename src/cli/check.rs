@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use super::{network, target};
 use crate::agent::check::check;
 use crate::agent::check::report::{Check, Group, Outcome, Report};
+use crate::api::text::one_line;
 use crate::settings::{AccessFlags, Output, OutputFlags};
 use crate::telemetry::out;
 
@@ -49,10 +50,10 @@ fn line(check: &Check) -> String {
         Outcome::Undetermined => '?',
         Outcome::Skipped => '-',
     };
-    // The message of a server can have several lines.
-    let one_line = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+    // The message of a server can have several lines, and the name of a check contains names that others chose.
     let remedy = check.remedy.as_deref().map(|remedy| format!("    → {}\n", one_line(remedy)));
-    format!("  {mark} {}: {}\n{}", check.name, one_line(&check.message), remedy.unwrap_or_default())
+    let (name, message) = (one_line(&check.name), one_line(&check.message));
+    format!("  {mark} {name}: {message}\n{}", remedy.unwrap_or_default())
 }
 
 fn summary(report: &Report) -> String {

@@ -43,13 +43,15 @@ use crate::settings;
 const EXIT_CODES: &str = "\
 Exit codes:
   0  The command succeeded. run --once: every object is in sync, and nothing is in progress.
-  1  The command failed. validate: a manifest is invalid. plan: the same, or an object needs attention because of
-     the change, or something could not be planned. check: a check failed or is undetermined. status, tree: an
-     object that is named does not exist. trace: neither status nor the tags of the image name its builder.
-     reconcile: the object is not ready afterwards.
+  1  The command failed: wrong flags, no repository, no access. validate: a manifest is invalid. plan: the same, or
+     an object needs attention because of the change, or something could not be planned. check: a check failed or is
+     undetermined. status, tree: an object that is named does not exist, or a selected one cannot be read. trace:
+     neither status nor the tags of the image name its builder. reconcile: the object is not ready afterwards, or was
+     not reconciled within --timeout.
   2  run --once: an object is stalled or failing, a file is invalid, or status could not be published.
      plan --detailed-exitcode: the change has an effect.
-  3  run --once: an object waits on purpose, such as for an approval or a window, or is suspended.";
+  3  run --once: an object waits on purpose: suspended, disabled, no image yet; an approval, a soak, a window or a
+     freeze of a rollout.";
 
 /// Build machine images and roll them out to EKS node groups as declared in a Git repository.
 #[derive(Parser)]
@@ -176,6 +178,22 @@ mod tests {
     fn a_cause_is_printed_once() {
         let error = anyhow!("no such file").context("reading k: no such file").context("no cluster");
         assert_eq!(super::format_error(&error), "no cluster: reading k: no such file");
+    }
+
+    #[test]
+    fn the_readme_explains_the_exit_codes_with_the_same_words() {
+        let table = include_str!("../../README.md").lines().filter_map(|line| line.strip_prefix("| "));
+        let words = |text: &str| {
+            let text = text.to_lowercase().replace([' ', '\n', '`', '.', ',', ';', ':', '|'], "");
+            text.replace("statusandtree", "statustree")
+        };
+        let rows: Vec<String> = table
+            .filter(|row| matches!(row.split_once(" |"), Some(("0" | "1" | "2" | "3", _))))
+            .map(words)
+            .collect();
+        assert_eq!(rows.len(), 4, "{rows:?}");
+        let help = words(super::EXIT_CODES.strip_prefix("Exit codes:").expect("the title"));
+        assert_eq!(rows.concat(), help);
     }
 
     #[test]

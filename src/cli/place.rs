@@ -33,7 +33,8 @@ pub struct PlaceFlags {
     /// Use the cluster of this context of the kubeconfig
     #[arg(long, value_name = "NAME")]
     pub context: Option<String>,
-    /// Namespace of the object; default: the namespace of the context, or `default` in a state directory
+    /// Namespace of the object; default: the namespace of the context, or `default` in a state directory. status, tree
+    /// and trace show all namespaces of a state directory, and trace those of a cluster
     #[arg(long, short, value_name = "NAME")]
     pub namespace: Option<String>,
     #[command(flatten)]
@@ -144,9 +145,13 @@ impl PlaceFlags {
     async fn connect(&self, access: &Access, other: Option<PathBuf>) -> anyhow::Result<ClusterPlace> {
         let network = self.network.read().map_err(anyhow::Error::msg)?;
         let connected = Cluster::connect_as_user(access, self.namespace.as_deref(), &network).await;
-        let (cluster, name) = connected.context(
-            "cannot connect to the cluster; correct the kubeconfig, or name a state directory with --state",
-        )?;
+        let correct = match access {
+            Access::Kubeconfig { .. } => "correct the kubeconfig",
+            Access::Pod => "name a kubeconfig with --kubeconfig",
+        };
+        let (cluster, name) = connected.with_context(|| {
+            format!("cannot connect to the cluster; {correct}, or name a state directory with --state")
+        })?;
         Ok(ClusterPlace { cluster, name, other })
     }
 }

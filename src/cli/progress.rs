@@ -13,6 +13,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
 use super::live::Frame;
+use crate::api::text::one_line;
 use crate::api::{Key, Kind, ObjectKey};
 use crate::engine::objects::Objects;
 use crate::engine::{Note, ObjectHealth, Runs};
@@ -166,7 +167,7 @@ fn most_active<'a>(
 
 fn print_steps(runs: &dyn Runs, steps: &mut BTreeMap<Key, String>) {
     for (builder, progress) in runs.progress() {
-        let step = progress.line.trim().to_owned();
+        let step = one_line(&progress.line);
         if !step.is_empty() && steps.get(&builder) != Some(&step) {
             out::progress(format_args!("  {} packer {}: {step}", builder.name, progress.command));
             steps.insert(builder, step);
@@ -179,7 +180,7 @@ fn line(object: &str, note: &Note, colored: bool) -> String {
     let mark = if note.warning { "!" } else { "*" };
     let color = if note.warning { 33 } else { 36 };
     let (begin, end) = if colored { (format!("\x1b[{color}m"), "\x1b[0m") } else { (String::new(), "") };
-    let visible = |text: &str| out::visible(text).into_owned();
+    let visible = |text: &str| out::visible(&one_line(text)).into_owned();
     let (object, reason, message) = (visible(object), visible(&note.reason), visible(&note.message));
     format!("{begin}{mark} {object}{end} {reason}: {message}\n")
 }
@@ -242,5 +243,7 @@ mod tests {
         );
         assert!(line(object, &note(true), true).starts_with("\u{1b}[33m! "));
         assert_eq!(line(object, &note(false), false), "* PackerBuilder/default/web Built: ami-1\\u{1b}[2J\n");
+        let broken = Note { message: "failed:\n::error::no\r\n".to_owned(), ..note(true) };
+        assert_eq!(line(object, &broken, false), "! PackerBuilder/default/web Built: failed: ::error::no\n");
     }
 }

@@ -4,6 +4,7 @@ use serde_json::Value;
 
 use super::table::text;
 use crate::api::conditions::{READY, SUSPENDED, TRUE, UNKNOWN};
+use crate::api::text::one_line;
 
 /// A condition of a status.
 pub fn condition<'a>(status: &'a Value, kind: &str) -> Option<&'a Value> {
@@ -34,7 +35,7 @@ pub fn summary(status: &Value) -> String {
     let [ready, reason, message] = cells(status, READY);
     let suspended = condition(status, SUSPENDED).filter(|found| found["status"] == TRUE);
     let suspended = suspended.map(|found| format!("; Suspended: {}", text(&found["message"])));
-    format!("Ready={ready} {reason}: {message}{}", suspended.unwrap_or_default())
+    one_line(&format!("Ready={ready} {reason}: {message}{}", suspended.unwrap_or_default()))
 }
 
 #[cfg(test)]
@@ -53,6 +54,10 @@ mod tests {
         let status = serde_json::json!({"conditions": [suspended]});
         assert_eq!(summary(&status), "Ready=Unknown -: -; Suspended: y");
         assert!(!is_ready(&status));
+        // In a CI job, a line that begins with `::` is a command to the CI system.
+        let broken = serde_json::json!({"type": "Ready", "status": "False", "reason": "Failed", "message": "a\n::error::b\r\nc"});
+        let status = serde_json::json!({"conditions": [broken]});
+        assert_eq!(summary(&status), "Ready=False Failed: a ::error::b c");
     }
 
     #[test]

@@ -96,6 +96,7 @@ mod tests {
             (Some(after), after, true),
             (Some(own), after, true),
             (Some(before), after, false),
+            (Some(after), "2026-01-01T00:00:03Z", true),
             // The request of another person was written later, although it names an earlier time or none.
             (Some(before), before, true),
             (Some("by hand"), "by hand", true),

@@ -379,17 +379,17 @@ fn a_person_rolls_back_by_a_commit_that_a_command_writes() {
     // An agent that verifies signatures refuses an unsigned commit after a signed one.
     let key = keygen(world.root().join("key"), "ed25519", "");
     let key = key.to_str().expect("UTF-8");
-    let signed = rollback(&["--to", &image, "--signing-key", key]);
+    let signed = rollback(&["--to", "ami-0000000a", "--signing-key", key]);
     assert!(signed.status.success(), "{signed:?}");
     let raw = || world.git(&world.remote(), &["cat-file", "commit", "HEAD"]);
     assert!(raw().contains("gpgsig -----BEGIN SSH SIGNATURE-----"), "{}", raw());
     let tip = world.log();
-    let refused = rollback(&["--to", &initial]);
+    let refused = rollback(&["--to", "ami-0000000b"]);
     assert_eq!((refused.status.code(), world.log()), (Some(1), tip.clone()), "{refused:?}");
     assert!(refused.stderr.contains("sign with --signing-key"), "{refused:?}");
-    let refused = rollback(&["--to", &initial, "--verify", &format!("{key}.pub")]);
+    let refused = rollback(&["--to", "ami-0000000b", "--verify", &format!("{key}.pub")]);
     assert_eq!((refused.status.code(), world.log()), (Some(1), tip), "{refused:?}");
-    assert!(rollback(&["--to", &initial, "--allow-unsigned"]).status.success());
+    assert!(rollback(&["--to", "ami-0000000b", "--allow-unsigned"]).status.success());
     assert!(!raw().contains("gpgsig"), "{}", raw());
 }
 

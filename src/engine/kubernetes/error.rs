@@ -65,7 +65,7 @@ impl From<Refusal> for EngineError {
 fn of_status(status: &Status) -> Refusal {
     // It concerns the agent's credentials, not one namespace, and is transient: an expired token is renewed.
     if status.code == 401 {
-        let message = format!("the API server does not accept the agent's credentials: {}", status.message);
+        let message = format!("the API server does not accept the credentials: {}", status.message);
         return Refusal { class: Class::TRANSIENT, message, code: Some(status.code) };
     }
     let untyped = status.message.contains("failed to create typed patch object");
@@ -130,7 +130,7 @@ mod tests {
         let response = serde_json::json!({"status": "Failure", "code": 401, "message": "Unauthorized"});
         let refusal = of_status(&serde_json::from_value(response).expect("a status"));
         assert_eq!(refusal.class, Class::TRANSIENT);
-        assert_eq!(refusal.message, "the API server does not accept the agent's credentials: Unauthorized");
+        assert_eq!(refusal.message, "the API server does not accept the credentials: Unauthorized");
     }
 
     #[test]

@@ -148,7 +148,18 @@ async fn a_live_object_is_suspended_resumed_cancelled_and_reconciled() {
             (replicas.place.kubectl(&["get", "pb", "node", "-o", path], "") == "true").then_some(())
         });
         let refused = said_now(&replicas.place, &["resume", "pb/node"]);
-        let words = "its manifest suspends it; remove the annotation ami.opsy.dev/suspend from its manifest";
+        let words = "its manifest suspends it; remove the annotation ami.opsy.dev/suspend from node.yaml";
+        assert!(refused.status.code() == Some(1) && refused.stderr.contains(words), "{refused:?}");
+
+        let declined = annotated.replace("\"true\"", "\"false\"");
+        replicas.world.push(&[("node.yaml", Some(declined.as_str()))], "policy: never suspend it");
+        replicas.world.wait("the other annotation of Git", || {
+            let path = r"jsonpath={.metadata.annotations.ami\.opsy\.dev/suspend}";
+            (replicas.place.kubectl(&["get", "pb", "node", "-o", path], "") == "false").then_some(())
+        });
+        let refused = said_now(&replicas.place, &["suspend", "pb/node"]);
+        let words = "its manifest (node.yaml) sets the annotation ami.opsy.dev/suspend, which no command can change: \
+                     write \"true\" there and push the commit";
         assert!(refused.status.code() == Some(1) && refused.stderr.contains(words), "{refused:?}");
     })
     .await;
