@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, Weak};
 
 use kube::Resource;
+use kube::core::object::HasStatus;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::watch;
@@ -20,7 +21,7 @@ use crate::engine::packed::Packed;
 use crate::git::Handle;
 use crate::manifest::ObjectSet;
 use crate::manifest::setters::{Found, Reference};
-use crate::publish::render::{Renderer, Snapshot, Unread};
+use crate::publish::render::{ReadStatus, Renderer, Snapshot, Unread};
 use crate::publish::{Batch, Connect, Content, Publish, Publisher};
 use crate::sync::{Hold, SyncState, Synced};
 use crate::task;
@@ -95,7 +96,9 @@ impl Content for StatusFiles {
 
     fn find(&self, reference: &Reference) -> Found {
         match self.objects.builders.packed_one(&reference.builder) {
-            Some(builder) => lock(&self.renderer).find(reference, &builder.open().status.unwrap_or_default()),
+            Some(builder) => {
+                lock(&self.renderer).find(reference, &Packed::status(&builder).unwrap_or_default())
+            }
             None if self.declares(&reference.builder) => Found::Pending,
             None => reference.find(None),
         }
@@ -161,7 +164,11 @@ impl Snapshot for Existing<'_> {
 
 impl<K> Unread<K> for Arc<Packed<K>>
 where
-    K: Resource<DynamicType = ()> + Serialize + DeserializeOwned,
+    K: Resource<DynamicType = ()>
+        + HasStatus<Status: DeserializeOwned + Clone + Send + Sync>
+        + Serialize
+        + DeserializeOwned
+        + 'static,
 {
     fn key(&self) -> Key {
         Packed::key(self)
@@ -173,6 +180,11 @@ where
 
     fn read(&self) -> K {
         self.open()
+    }
+
+    fn status(&self) -> ReadStatus<K::Status> {
+        let object = self.clone();
+        Arc::new(move || Packed::status(&object))
     }
 }
 

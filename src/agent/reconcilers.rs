@@ -96,8 +96,8 @@ impl Parts {
     fn refreshers(&self) -> Arc<Drive<AMIRefresher, AMIRefresherStatus>> {
         let objects = self.objects.clone();
         let builder_images = move |key: &Key| {
-            let builder = objects.builders.get(key)?;
-            Some(builder.status.and_then(|status| status.images).unwrap_or_default())
+            let builder = objects.builders.packed_one(key)?;
+            Some(builder.status().and_then(|status| status.images).unwrap_or_default())
         };
         let context = Arc::new(refresher::Context {
             aws: self.aws.clone(),

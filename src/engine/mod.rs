@@ -19,6 +19,7 @@ pub mod error;
 mod facts;
 pub mod feed;
 pub mod home;
+mod json_text;
 pub mod kubernetes;
 pub mod nodes;
 pub mod objects;

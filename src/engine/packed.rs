@@ -7,14 +7,18 @@ use std::sync::Arc;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Resource;
+use kube::core::object::HasStatus;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::json_text::fields;
 use crate::api::{Key, ObjectVersion};
 
 /// What an object can be decoded from at any time.
 pub trait Form<K>: Debug + Send + Sync {
     fn open(&self) -> K;
+    /// The JSON of the status, if there is one.
+    fn status(&self) -> Option<&str>;
     /// Whether the JSON of the object contains this text, which must not need escapes.
     fn contains(&self, text: &str) -> bool;
 }
@@ -26,6 +30,11 @@ struct Text(Box<str>);
 impl<K: DeserializeOwned> Form<K> for Text {
     fn open(&self) -> K {
         serde_json::from_str(&self.0).expect("it was written from an object of this kind")
+    }
+
+    fn status(&self) -> Option<&str> {
+        let [status] = fields(&self.0, ["status"])?;
+        status.filter(|status| *status != "null")
     }
 
     fn contains(&self, text: &str) -> bool {
@@ -73,6 +82,14 @@ impl<K: Resource> Packed<K> {
         Key { namespace: namespace.clone().unwrap_or_default(), name: name.clone().unwrap_or_default() }
     }
 
+    /// The status of the object. The rest of it is not decoded.
+    pub fn status(&self) -> Option<K::Status>
+    where
+        K: HasStatus<Status: DeserializeOwned>,
+    {
+        serde_json::from_str(self.form.status()?).ok()
+    }
+
     /// The version of the object, which is known without decoding it.
     pub fn version(&self) -> Option<ObjectVersion> {
         ObjectVersion::of(&self.identity)
@@ -118,11 +135,13 @@ mod tests {
 
     fn comes_back<K>(object: serde_json::Value)
     where
-        K: Resource<DynamicType = ()> + Serialize + DeserializeOwned + PartialEq + std::fmt::Debug,
+        K: Resource<DynamicType = ()> + HasStatus + Serialize + DeserializeOwned + PartialEq + Debug,
+        K::Status: DeserializeOwned + PartialEq + Debug,
     {
         let object: K = serde_json::from_value(object).expect("an object");
         let packed = Packed::of(&object);
         assert_eq!(packed.open(), object);
+        assert_eq!(packed.status().as_ref(), object.status());
         let (kept, whole) = (packed.meta(), object.meta());
         assert_eq!((&kept.name, &kept.namespace), (&whole.name, &whole.namespace));
         assert_eq!((&kept.uid, &kept.resource_version), (&whole.uid, &whole.resource_version));

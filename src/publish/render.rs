@@ -18,6 +18,8 @@ mod withheld;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Weak};
 
+use kube::core::object::HasStatus;
+
 use super::Batch;
 use crate::api::builder::LaneImage;
 use crate::api::conditions::{self, Condition};
@@ -32,12 +34,21 @@ use known::{Changes, Known, Look, State};
 use objects::PublishedObjects;
 use withheld::Withheld;
 
+/// Returns the status of an object. A batch has these instead of statuses, because those of ten thousand objects need tens
+/// of megabytes, and most files are as the branch has them.
+pub type ReadStatus<S> = Arc<dyn Fn() -> Option<S> + Send + Sync>;
+
 /// An object that is decoded only if that is necessary.
-pub trait Unread<K> {
+pub trait Unread<K: HasStatus<Status: Clone + Send + Sync + 'static>> {
     fn key(&self) -> Key;
     /// `None` if equal versions cannot be recognized.
     fn version(&self) -> Option<ObjectVersion>;
     fn read(&self) -> K;
+    /// What it returns is always the same status.
+    fn status(&self) -> ReadStatus<K::Status> {
+        let status = self.read().status().cloned();
+        Arc::new(move || status.clone())
+    }
 }
 
 /// The objects that exist.
@@ -245,7 +256,8 @@ impl Rendering<'_> {
         if self.is_known(known.look(&object, version.as_ref())) && !is_concerned {
             return;
         }
-        let Some(mut status) = unread.read().status else {
+        let read = unread.status();
+        let Some(status) = read() else {
             return known.record(object, version, State::Nothing);
         };
         let images = self.withheld.replace(&object.key, &status);
@@ -260,16 +272,20 @@ impl Rendering<'_> {
             let state = if is_withheld { State::Unknown } else { State::InProgress };
             return known.record(object, version, state);
         }
-        if !self.with_errors {
-            redact::remove_errors(&mut status);
-        }
         let digest = files::digest(&images);
         if !known.has_images(&object, digest) {
             self.amis.insert(object.key.clone(), AmiUpdate::Images(images));
         }
         let name = version.as_ref().map(|version| format!("{version}/{}", self.with_errors));
-        let status = ObjectStatus::PackerBuilder(Box::new(status));
-        self.batch.files.push(files::status(&object, name, status));
+        let with_errors = self.with_errors;
+        let published = move |mut status: PackerBuilderStatus| {
+            if !with_errors {
+                redact::remove_errors(&mut status);
+            }
+            ObjectStatus::PackerBuilder(Box::new(status))
+        };
+        let (now, later) = (published(status), move || read().map(published));
+        self.batch.files.push(files::status(&object, name, &now, later));
         known.record(object, version, State::Rendered { images: Some(digest) });
     }
 
@@ -288,8 +304,10 @@ impl Rendering<'_> {
             }
             Some(status) if has_outcome(&status) => {
                 let name = version.as_ref().map(ToString::to_string);
-                let status = ObjectStatus::AMIRefresher(Box::new(status));
-                self.batch.files.push(files::status(&object, name, status));
+                let published = |status| ObjectStatus::AMIRefresher(Box::new(status));
+                let read = unread.status();
+                let (now, later) = (published(status), move || read().map(published));
+                self.batch.files.push(files::status(&object, name, &now, later));
                 State::Rendered { images: None }
             }
             _ => State::Nothing,

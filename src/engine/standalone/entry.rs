@@ -12,11 +12,11 @@ use kube::core::object::HasStatus;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::json_text::fields;
 use super::object::{Declared, Stored, rebuilt};
 use super::requests::{self, Requested};
 use crate::api::files::file_stem;
 use crate::api::{AMIRefresher, ObjectKey, PackerBuilder};
+use crate::engine::json_text::fields;
 use crate::engine::packed::Form;
 use crate::manifest::{Document, DocumentText};
 
@@ -63,6 +63,10 @@ impl Decoded for AMIRefresher {}
 impl<K: Decoded> Form<K> for Entry {
     fn open(&self) -> K {
         self.decode().expect("it was decoded before it came into the store")
+    }
+
+    fn status(&self) -> Option<&str> {
+        self.status.as_deref()
     }
 
     fn contains(&self, text: &str) -> bool {

@@ -12,7 +12,7 @@
 //! STATE/clone/                                 the bare clone
 //! ```
 //!
-//! `home` (with `entry`, `json_text`, `object`, `stored`, `requests`, `files`) implements `Home`, `runs` (with `folders`, `logs`,
+//! `home` (with `entry`, `object`, `stored`, `requests`, `files`) implements `Home`, `runs` (with `folders`, `logs`,
 //! `environment`) implements `Runs`. `secrets`, `lock`, `private` and `disk` (with `whole`) serve both, and `packer` is for `opsy check`.
 
 pub mod disk;
@@ -21,7 +21,6 @@ pub mod environment;
 mod files;
 pub mod folders;
 pub mod home;
-mod json_text;
 pub mod lock;
 pub mod logs;
 mod object;

@@ -10,11 +10,17 @@ use crate::git::commit::Edit;
 use crate::manifest::write::{self, AMIS_FILE, AmiUpdate, ObjectStatus};
 use crate::publish::Rendered;
 
-/// The status file of an object. `version` identifies the status.
-pub fn status(object: &ObjectKey, version: Option<String>, status: ObjectStatus) -> Rendered {
-    let (summary, trailers) = (Some(summary::line(object, &status)), summary::trailers(&status));
+/// The status file of an object. `version` identifies the status, and `read` returns it again when the file is written.
+pub fn status(
+    object: &ObjectKey,
+    version: Option<String>,
+    status: &ObjectStatus,
+    read: impl Fn() -> Option<ObjectStatus> + Send + Sync + 'static,
+) -> Rendered {
+    let (summary, trailers) = (Some(summary::line(object, status)), summary::trailers(status));
     let key = object.key.clone();
     let write = move |previous: Option<&[u8]>| {
+        let status = read().expect("the object had it when the batch was rendered");
         let previous = previous.map(String::from_utf8_lossy);
         let text =
             write::status_file(&key, &status, previous.as_deref()).map_err(|error| error.to_string())?;

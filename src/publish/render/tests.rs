@@ -35,7 +35,10 @@ struct Packed<'a, K> {
     decoded: &'a RefCell<Vec<String>>,
 }
 
-impl<K: Resource<DynamicType = ()> + Clone> Unread<K> for Packed<'_, K> {
+impl<K> Unread<K> for Packed<'_, K>
+where
+    K: Resource<DynamicType = ()> + HasStatus<Status: Clone + Send + Sync + 'static> + Clone,
+{
     fn key(&self) -> Key {
         ObjectKey::of(Kind::PackerBuilder, &self.object).key
     }
@@ -45,6 +48,15 @@ impl<K: Resource<DynamicType = ()> + Clone> Unread<K> for Packed<'_, K> {
     fn read(&self) -> K {
         self.decoded.borrow_mut().push(self.key().name);
         self.object.clone()
+    }
+    fn status(&self) -> ReadStatus<K::Status> {
+        let name = self.key().name;
+        // The status of a refresher is read with the rest of it.
+        if self.decoded.borrow().last() != Some(&name) {
+            self.decoded.borrow_mut().push(name);
+        }
+        let status = self.object.status().cloned();
+        Arc::new(move || status.clone())
     }
 }
 
