@@ -83,6 +83,11 @@ pub struct Document {
 pub struct DocumentText(Arc<str>);
 
 impl DocumentText {
+    /// A text from which a tree can be made.
+    pub fn of_valid(text: String) -> Self {
+        Self(text.into())
+    }
+
     pub fn as_str(&self) -> &str {
         &self.0
     }

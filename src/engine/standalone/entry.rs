@@ -14,6 +14,7 @@ use serde_json::Value;
 
 use super::object::{Declared, Stored, rebuilt};
 use super::requests::{self, Requested};
+use super::stored_text::StoredText;
 use crate::api::files::file_stem;
 use crate::api::{AMIRefresher, ObjectKey, PackerBuilder};
 use crate::engine::json_text::fields;
@@ -77,16 +78,17 @@ impl<K: Decoded> Form<K> for Entry {
 
 impl Entry {
     /// An object as it was read from the state directory.
-    pub fn read(object: &ObjectKey, stored: Stored) -> Self {
-        let Stored { spec, annotations, labels, .. } = stored;
+    pub fn read(object: &ObjectKey, stored: StoredText<'_>) -> Self {
+        let document = DocumentText::of_valid(stored.document(object));
+        let StoredText { fixed, status, .. } = stored;
         Self {
-            document: DocumentText::from(&rebuilt(object, Declared { spec, annotations, labels }, None)),
-            generation: stored.generation,
-            version: stored.version,
-            file: stored.file,
-            created: stored.created,
-            name: stored.name,
-            status: text(&stored.status),
+            document,
+            generation: fixed.generation,
+            version: fixed.version,
+            file: fixed.file,
+            created: fixed.created,
+            name: fixed.name,
+            status: status.map(Arc::from),
             reference: Reference::None,
             requested: None,
             undecodable: None,

@@ -12,7 +12,7 @@
 //! STATE/clone/                                 the bare clone
 //! ```
 //!
-//! `home` (with `entry`, `object`, `stored`, `requests`, `files`) implements `Home`, `runs` (with `folders`, `logs`,
+//! `home` (with `entry`, `object`, `stored`, `stored_text`, `requests`, `files`) implements `Home`, `runs` (with `folders`, `logs`,
 //! `environment`) implements `Runs`. `secrets`, `lock`, `private` and `disk` (with `whole`) serve both, and `packer` is for `opsy check`.
 
 pub mod disk;
@@ -31,6 +31,7 @@ mod run_list;
 pub mod runs;
 pub mod secrets;
 mod stored;
+mod stored_text;
 mod whole;
 
 use std::path::{Path, PathBuf};

@@ -5,6 +5,7 @@ use std::io;
 use std::path::Path;
 
 use super::object::Stored;
+use super::stored_text::StoredText;
 use super::{disk, files};
 use crate::api::ObjectKey;
 
@@ -23,23 +24,45 @@ pub struct StoredObjects<T = Stored> {
 
 /// Reads the state of all objects.
 pub fn read_all(dir: &Path) -> io::Result<StoredObjects> {
-    read_all_as(dir, |_, stored| stored)
+    read_each(dir, |object, text| {
+        let stored: Stored = serde_json::from_str(text)?;
+        rename(object, &stored.name);
+        Ok(stored)
+    })
 }
 
 /// Reads the state of all objects, each into another form at once.
 pub(super) fn read_all_as<T>(
     dir: &Path,
-    form: impl Fn(&ObjectKey, Stored) -> T,
+    form: impl Fn(&ObjectKey, StoredText<'_>) -> T,
+) -> io::Result<StoredObjects<T>> {
+    read_each(dir, |object, text| {
+        let stored = StoredText::read(text)?;
+        rename(object, &stored.fixed.name);
+        Ok(form(object, stored))
+    })
+}
+
+/// Gives an object the name that is stored because it is too long for a file name.
+fn rename(object: &mut ObjectKey, stored: &Option<String>) {
+    if let Some(name) = stored {
+        object.key.name.clone_from(name);
+    }
+}
+
+/// Reads the state of all objects. `read` reads that of one object from its text.
+fn read_each<T>(
+    dir: &Path,
+    read: impl Fn(&mut ObjectKey, &str) -> serde_json::Result<T>,
 ) -> io::Result<StoredObjects<T>> {
     let mut all = StoredObjects { objects: BTreeMap::new(), unreadable: BTreeMap::new() };
     for (mut object, path) in files::list(dir)? {
-        match disk::read_json::<Stored>(&path) {
-            Ok(None) => {}
-            Ok(Some(stored)) => {
-                object.key.name = stored.name.clone().unwrap_or(object.key.name);
-                let formed = form(&object, stored);
-                all.objects.insert(object, formed);
-            }
+        let read = match std::fs::read_to_string(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            text => text.and_then(|text| Ok(read(&mut object, &text)?)),
+        };
+        match read {
+            Ok(read) => drop(all.objects.insert(object, read)),
             Err(error) => {
                 let path = files::of(Path::new("objects"), &object);
                 let message = format!(
