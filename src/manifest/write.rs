@@ -80,8 +80,20 @@ struct StatusFile<'a> {
 
 /// Renders the status file of an object. `previous` is the current file.
 pub fn status_file(key: &Key, status: &ObjectStatus, previous: Option<&str>) -> Result<String, BadFile> {
-    let previous = previous.and_then(|text| read_status_file(text).ok()).map(|(_, status)| status);
-    let (kind, status) = match (status, previous) {
+    let alone = render(key, status, None)?;
+    let Some(previous) = previous.filter(|text| *text != alone) else {
+        // Nothing in the current file is another outcome, so it stays as it is without being parsed.
+        return Ok(alone);
+    };
+    match read_status_file(previous) {
+        Ok((_, before)) => render(key, status, Some(before)),
+        Err(_) => Ok(alone),
+    }
+}
+
+/// Renders a status, with the outcomes before it for what has none.
+fn render(key: &Key, status: &ObjectStatus, before: Option<ObjectStatus>) -> Result<String, BadFile> {
+    let (kind, status) = match (status, before) {
         (ObjectStatus::PackerBuilder(now), Some(ObjectStatus::PackerBuilder(before))) => {
             (Kind::PackerBuilder, builder(now, &before))
         }

@@ -181,6 +181,48 @@ fn a_refresher_file_keeps_its_rollout_and_not_its_progress() {
 }
 
 #[test]
+fn an_unchanged_file_that_is_not_parsed_is_what_it_would_be_if_it_were() {
+    let group = |state: &str| NodeGroupStatus {
+        name: "a".to_owned(),
+        state: Some(state.to_owned()),
+        ..NodeGroupStatus::default()
+    };
+    let refresher = |phase: Phase, state: &str, target: Option<&str>| AMIRefresherStatus {
+        conditions: conditions(phase, 1),
+        node_groups: Some(vec![group(state), NodeGroupStatus { name: "b".to_owned(), ..group(UNKNOWN) }]),
+        target_ami: target.map(str::to_owned),
+        ..AMIRefresherStatus::default()
+    };
+    let builders = [
+        PackerBuilderStatus::default(),
+        built(Phase::Ready, 1),
+        built(Phase::Reconciling, 2),
+        PackerBuilderStatus { images: None, ..built(Phase::Reconciling, 3) },
+        PackerBuilderStatus { images: None, history: None, ..built(Phase::Stalled, 4) },
+    ];
+    let refreshers = [
+        AMIRefresherStatus::default(),
+        refresher(Phase::Ready, "Current", Some("ami-1")),
+        refresher(Phase::Reconciling, GroupState::Updating.as_str(), None),
+        refresher(Phase::Reconciling, UNKNOWN, None),
+    ];
+    let all = builders.into_iter().map(|status| ObjectStatus::PackerBuilder(Box::new(status)));
+    let all = all.chain(refreshers.into_iter().map(|status| ObjectStatus::AMIRefresher(Box::new(status))));
+    let all: Vec<_> = all.collect();
+    for now in &all {
+        for before in &all {
+            let previous = status_file(&key(), before, None).unwrap();
+            let parsed = read_status_file(&previous).unwrap().1;
+            let file = status_file(&key(), now, Some(&previous)).unwrap();
+            assert_eq!(file, render(&key(), now, Some(parsed)).unwrap());
+            assert_eq!(status_file(&key(), now, Some(&file)).unwrap(), file, "it stays as it is");
+        }
+        let alone = status_file(&key(), now, None).unwrap();
+        assert_eq!(status_file(&key(), now, Some("not a status file")).unwrap(), alone);
+    }
+}
+
+#[test]
 fn what_was_told_to_whom_is_no_outcome() {
     let told = |ts: &str| {
         let thread = "build/0123456789abcdef".to_owned();
