@@ -102,26 +102,27 @@ pub fn parse_in(object: &PackerBuilder, is_own: impl Fn(&str) -> bool) -> Result
     check_tags(object, &mut problems);
     let spec = &object.spec;
     let region = region(spec.region.as_ref(), &mut problems);
-    let run = spec.builder.clone().unwrap_or_default();
+    let default = BuilderRun::default();
+    let run = spec.builder.as_ref().unwrap_or(&default);
     if spec.builder.is_none() {
         problems.add("spec.builder", "is required: set dir to the path of the Packer template");
     }
-    let commands = commands::normalize(&run, &mut problems);
+    let commands = commands::normalize(run, &mut problems);
     let template = TemplateQuery {
-        source: source(spec, &run, &is_own),
-        ..template_query(spec, &run, &commands, &mut problems)
+        source: source(spec, run, &is_own),
+        ..template_query(spec, run, &commands, &mut problems)
     };
     let base = region.as_ref().and_then(|region| base_query(spec, region, &mut problems));
     let failures = failures(spec.failure_policy.as_ref(), &mut problems);
     let rebuild_on = rebuild_on(spec.rebuild_on.as_deref(), &mut problems);
     let times = times(spec, &mut problems);
-    let pod = super::pod::spec(spec, &run, &mut problems);
-    check_strings(spec, &run, &mut problems);
+    let pod = super::pod::spec(spec, run, &mut problems);
+    check_strings(spec, run, &mut problems);
     let Some(region) = region.filter(|_| problems.0.is_empty()) else {
         return Err(problems.0);
     };
     Ok(Spec {
-        tag: spec_tag(&region, &run, &commands, is_own),
+        tag: spec_tag(&region, run, &commands, is_own),
         base,
         expires_in: times.expires_in,
         timer: times.timer,

@@ -299,16 +299,17 @@ impl<'a> Reader<'a> {
                 break;
             }
             let key = self.node(event, &span, depth + 1)?;
-            let (event, span) = self.inner(key.line)?;
+            let line = key.line;
+            let (event, span) = self.inner(line)?;
             let value = self.node(event, &span, depth + 1)?;
-            let Some((name, merge)) = self.key(&key) else { continue };
+            let Some((name, merge)) = self.key(key) else { continue };
             if merge {
-                merged.extend(self.merge(key.line, value));
+                merged.extend(self.merge(line, value));
             } else if let Some(first) = entries.iter().find(|entry| entry.key == name) {
                 let message = format!("duplicate key `{name}`: it is already on line {}", first.line);
-                self.complaints.push((key.line, message));
+                self.complaints.push((line, message));
             } else {
-                entries.push(Entry { key: name, line: key.line, value });
+                entries.push(Entry { key: name, line, value });
             }
         }
         for entry in merged {
@@ -320,10 +321,11 @@ impl<'a> Reader<'a> {
     }
 
     /// Returns the name of a key, and whether it is the merge key.
-    fn key(&mut self, key: &Node) -> Option<(String, bool)> {
-        match &key.value {
+    fn key(&mut self, key: Node) -> Option<(String, bool)> {
+        match key.value {
             Value::Scalar(scalar) if !scalar.json.is_null() => {
-                Some((scalar.raw.clone(), scalar.plain && scalar.raw == "<<"))
+                let is_merge = scalar.plain && scalar.raw == "<<";
+                Some((scalar.raw, is_merge))
             }
             _ => {
                 self.complaints.push((key.line, "a key must be a string".to_owned()));
