@@ -3,14 +3,14 @@
 use super::{Marked, Style, marker};
 
 const NO_VALUE: &str = "the marker has no string before it on its line: write it after a value in quotes";
-const TEMPLATE: &str = "the value before the marker contains an expression: write a plain string";
+const EXPRESSION: &str = "the value before the marker contains an expression: write a plain string";
 
 /// A string, as far as it is read.
 struct Literal {
     start: usize,
     end: usize,
-    /// It contains `${` or `%{`.
-    is_template: bool,
+    /// It contains `${` or `%{`, or is a part of an expression, such as an index or an argument of a function.
+    is_expression: bool,
 }
 
 struct Scanner<'a> {
@@ -19,12 +19,17 @@ struct Scanner<'a> {
     line: usize,
     /// The last string of the line, if only brackets and commas follow it.
     last: Option<Literal>,
+    /// The open brackets: each with whether a string directly in it is a part of an expression.
+    open: Vec<bool>,
+    /// The last two characters that are neither space nor comment, the later one first.
+    before: [char; 2],
     found: Vec<Marked>,
 }
 
 /// Returns the markers, with the string before each.
 pub(super) fn find(text: &str) -> Vec<Marked> {
-    let mut scanner = Scanner { text, at: 0, line: 1, last: None, found: Vec::new() };
+    let (open, before, found) = (Vec::new(), ['\n'; 2], Vec::new());
+    let mut scanner = Scanner { text, at: 0, line: 1, last: None, open, before, found };
     while scanner.step() {}
     scanner.found
 }
@@ -47,17 +52,46 @@ impl<'a> Scanner<'a> {
             self.here_document();
         } else if next == '"' {
             let start = self.at;
-            let is_template = self.string();
-            self.last = Some(Literal { start, end: self.at, is_template });
+            let is_compared = matches!(self.before, ['=', '=' | '!']);
+            let is_part = is_compared || self.open.last() == Some(&true);
+            let is_expression = self.string() || is_part;
+            self.last = Some(Literal { start, end: self.at, is_expression });
+            self.passed('"');
         } else {
             match next {
                 '\n' => (self.line, self.last) = (self.line + 1, None),
                 ' ' | '\t' | '\r' | ',' | ')' | ']' | '}' => {}
                 _ => self.last = None,
             }
+            match next {
+                '(' | '[' | '{' => self.open(next),
+                ')' | ']' | '}' => drop(self.open.pop()),
+                _ => {}
+            }
+            self.passed(next);
             self.at += next.len_utf8();
         }
         true
+    }
+
+    /// Notes a bracket that opens.
+    fn open(&mut self, bracket: char) {
+        // Behind a value: an index, or the arguments of a function.
+        let follows = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-' | '*' | '"' | ')' | ']' | '}');
+        let is_part = match bracket {
+            '{' => false,
+            _ if follows(self.before[0]) => true,
+            '(' => self.open.last() == Some(&true),
+            _ => false,
+        };
+        self.open.push(is_part);
+    }
+
+    /// Notes a character that can belong to an expression.
+    fn passed(&mut self, next: char) {
+        if next == '\n' || !next.is_whitespace() {
+            self.before = [next, self.before[0]];
+        }
     }
 
     /// Skips these bytes, which are no value.
@@ -77,7 +111,7 @@ impl<'a> Scanner<'a> {
         if let Some(marker) = found {
             let value = match self.last.take() {
                 None => Err(NO_VALUE),
-                Some(literal) if literal.is_template => Err(TEMPLATE),
+                Some(literal) if literal.is_expression => Err(EXPRESSION),
                 Some(literal) => Ok((literal.start..literal.end, Style::Hcl)),
             };
             self.found.push(Marked { line: self.line, marker, value });

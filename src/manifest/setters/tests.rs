@@ -109,6 +109,7 @@ fn layouts_of_yaml_that_cannot_be_edited() {
 
 #[test]
 fn values_in_hcl() {
+    const EXPRESSION: &str = "1: the value before the marker contains an expression";
     assert_edited(
         &Format::Hcl,
         &[
@@ -123,6 +124,12 @@ fn values_in_hcl() {
             "x = <<-\"EOT\"\n\nami = \"OLD\" # $M\n",
             "/* ami = \"x\" # $M\n*/ ami = \"OLD\" # $M\n",
             "resource \"aws_launch_template\" \"n\" {\n  image_id = \"OLD\" # $M\n}\n",
+            "ami = (\"OLD\") # $M\n",
+            "all = merge(var.all, { node = \"OLD\" }) # $M\n",
+            "all = tomap({\n  (var.key[\"a\"]) = \"OLD\" # $M\n})\n",
+            "all = concat(var.all, [\"OLD\"]) # $M\n",
+            "x = y[\"a\"]\nall = [\n  \"OLD\", # $M\n]\n",
+            "ami = var.x == 1 ? \"ami-1\" : \"OLD\" # $M\n",
         ],
     );
     for (text, due) in [
@@ -130,6 +137,18 @@ fn values_in_hcl() {
         ("# a\n\n# $M\nami = \"OLD\"\n", "3: the marker has no string"),
         ("ami = \"${var.x}\" # $M\n", "1: the value before the marker contains an expression"),
         ("\"OLD\" = x # $M\n", "1: the marker has no string"),
+        ("ami = var.amis[\"us-east-1\"] # $M\n", EXPRESSION),
+        ("ami = var.amis [(\"us-east-1\")] # $M\n", EXPRESSION),
+        ("ami = var.amis.*[\"us-east-1\"] # $M\n", EXPRESSION),
+        ("ami = var.amis[0][\"us-east-1\"] # $M\n", EXPRESSION),
+        ("ami = f(x)[\"us-east-1\"] # $M\n", EXPRESSION),
+        ("ami = {\"a\" = \"b\"}[\"a\"] # $M\n", EXPRESSION),
+        ("ami = file(\"x.txt\") # $M\n", EXPRESSION),
+        ("ami = lookup(m, \"k\") # $M\n", EXPRESSION),
+        ("ami = [file((\"x.txt\"))] # $M\n", EXPRESSION),
+        ("ami = provider::x::f(/* c */ \"k\") # $M\n", EXPRESSION),
+        ("is_old = var.ami == \"OLD\" # $M\n", EXPRESSION),
+        ("is_new = var.ami != \"OLD\" # $M\n", EXPRESSION),
         ("ami = \"OLD\" # {\"$opsy\": \"a\"}\n", "1: \"a\" is not a reference"),
     ] {
         let why = edited(&expanded(text), &Format::Hcl, NEW).expect_err(text);
