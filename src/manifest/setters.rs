@@ -127,6 +127,8 @@ fn text(content: &[u8]) -> Result<&str, Vec<SetterProblem>> {
 
 fn places(text: &str, format: &Format, namespace: &str) -> Places {
     match format {
+        // Other tools have files that are no YAML, such as templates of Helm.
+        Format::Yaml | Format::Hcl if !text.contains(KEY) => Ok(Vec::new()),
         Format::Yaml => marked(yaml::find(text).map_err(|problem| vec![problem])?, namespace),
         Format::Hcl => marked(hcl::find(text), namespace),
         Format::Json(values) => json::find(text, values),

@@ -100,11 +100,14 @@ fn layouts_of_yaml_that_cannot_be_edited() {
         ("a: b # {\"$opsy\": \"x\"}\n", "1: \"x\" is not a reference"),
         ("a: b # {\"$opsy\": 1}\n", "1: the marker is not valid"),
         ("a: b # $M please\n", "1: the marker is not valid"),
-        ("a: b\n  c: d\n", "2: "),
+        ("a: b\n  c: d # $M\n", "2: "),
     ] {
         let why = edited(&expanded(text), &Format::Yaml, NEW).expect_err(text);
         assert!(why[0].starts_with(due), "{text:?}: {why:?}");
     }
+    // Without a marker, a file need not be YAML.
+    let template = "{{- if .Values.x }}\na: {{ .Values.y }}\n{{- end }}\n";
+    assert_eq!(edited(template, &Format::Yaml, NEW), Ok(template.to_owned()));
 }
 
 #[test]
