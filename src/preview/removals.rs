@@ -112,13 +112,12 @@ fn left_behind(object: &ObjectKey, base: &Side, head: &Side) -> Vec<String> {
     }
 }
 
-/// The refreshers that roll out the images of a builder and stay.
+/// The refreshers that roll out the images of a builder after the change.
 fn users(object: &ObjectKey, base: &Side, head: &Side) -> Option<String> {
     let built = base.builders.get(&object.key)?;
     debug_assert_eq!(builders::object(&built.key), *object);
-    let uses = |key: &_| base.refreshers.get(key).is_some_and(|preview| takes(&preview.source, built));
-    let users: Vec<String> =
-        head.refreshers.keys().filter(|key| uses(key)).map(|key| short(&refreshers::object(key))).collect();
+    let users = head.refreshers.values().filter(|preview| takes(&preview.source, built));
+    let users: Vec<String> = users.map(|preview| short(&refreshers::object(&preview.key))).collect();
     match users.as_slice() {
         [] => None,
         [one] => Some(format!("{one} uses them and gets no new images")),

@@ -12,6 +12,17 @@ fn a_deletion_comes_first_and_says_what_stays() {
     let (alert, table) =
         (text.find("**Pruned:** pb/node").expect("a warning"), text.find("| object |").expect("a table"));
     assert!(alert < table, "{text}");
+    // What counts is which images the refresher takes after the change.
+    let takes = |mut side: Side, name: &str| {
+        side.refreshers.get_mut(&key("demo")).expect("a refresher").source = ImageSource::Builder(key(name));
+        side
+    };
+    let gone = without(&calm(), Kind::PackerBuilder, "node");
+    let why = |base: &Side, head: &Side| plan(base, head).because[0].why.clone();
+    let (uses, free) =
+        ("; ar/demo uses them and gets no new images", "its manifest is removed; its images are kept");
+    assert_eq!(why(&calm(), &takes(gone.clone(), "other")), free);
+    assert_eq!(why(&takes(calm(), "other"), &gone), format!("{free}{uses}"));
     // Excluded groups have nothing to do with it.
     let report = plan(&calm(), &without(&calm(), Kind::AMIRefresher, "demo"));
     let why = "its manifest is removed; 1 node group keeps the images that they run";
