@@ -37,7 +37,10 @@ fn problems(base: &Side, head: &Side) -> Vec<Finding> {
         message: problem.message.clone(),
         is_old: old.contains(&(problem.file.as_str(), problem.message.as_str())),
     };
-    errors(head).map(finding).collect()
+    let mut all: Vec<Finding> = errors(head).map(finding).collect();
+    // The errors of the change first: a long list of others must not displace them.
+    all.sort_by_key(|finding| finding.is_old);
+    all
 }
 
 fn assumed(head: &Side) -> Vec<String> {

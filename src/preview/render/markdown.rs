@@ -15,8 +15,8 @@ const CUT: &str = "\nThis comment is not complete.\n";
 const ALERT: usize = 3_500;
 /// Bytes of each table and of the rest, so that a long one leaves room for what follows.
 const TABLE: usize = 16_000;
-/// Rows of a table: more than a person reads.
-const ROWS: usize = 50;
+/// Names in the visible line of a folded part.
+const NAMES: usize = 50;
 /// Bytes of a name, of a cell and of a line.
 const NAME: usize = 150;
 const CELL: usize = 700;
@@ -85,7 +85,7 @@ fn alerts(report: &Report, page: &mut Page) {
     }
     page.add(&Part {
         head: "\n> [!CAUTION]\n> While a manifest is invalid, nothing is pruned.\n",
-        items: report.problems.iter().take(ROWS).map(problem).collect(),
+        items: report.problems.iter().map(problem).collect(),
         foot: "",
         room: 2 * ALERT,
         more: |cut| format!("> - and {cut} more errors\n"),
@@ -158,7 +158,8 @@ fn fold(item: &Item) -> Option<String> {
 
 /// A part that is read only on demand, with the names of its objects in the line that stays visible.
 fn folded(title: &str, items: &[Item], page: &mut Page) {
-    let names: Vec<&str> = items.iter().take(ROWS).map(|item| item.object.as_str()).collect();
+    let rest = (items.len() > NAMES).then_some("…");
+    let names: Vec<&str> = items.iter().take(NAMES).map(|item| item.object.as_str()).chain(rest).collect();
     let names = escape(&names.join(", "), CELL);
     let one = |item: &Item| {
         let head = format!("{} {}: {}", sign(item.action), item.object, item.what);

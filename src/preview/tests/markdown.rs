@@ -64,6 +64,25 @@ fn what_must_not_be_overlooked_is_never_cut() {
     check(&report, "**Not pruned, although removed:** pb/precious");
 }
 
+#[test]
+fn new_errors_come_first_and_the_number_of_those_that_are_left_out_is_said() {
+    let broken = |names: &[String]| {
+        let problems = names.iter().map(|name| problem(name, "is not YAML")).collect();
+        Side { set: Arc::new(ObjectSet { problems, ..ObjectSet::default() }), ..Side::default() }
+    };
+    let mut names: Vec<String> = (0..60).map(|number| format!("{number:02}.yaml")).collect();
+    let base = broken(&names);
+    names.push("new.yaml".to_owned());
+    let text = render::markdown(&plan(&base, &broken(&names)), None);
+    let lines: Vec<&str> = text.lines().filter(|line| line.contains("is not YAML")).collect();
+    assert_eq!(lines.len(), 61, "{text}");
+    assert!(lines[0].starts_with("> - new.yaml:3: ") && lines[1].contains("(also in the base)"), "{text}");
+    names.extend((0..400).map(|number| format!("more-{number}.yaml")));
+    let text = render::markdown(&plan(&base, &broken(&names)), None);
+    let shown = text.lines().filter(|line| line.contains("is not YAML")).count();
+    assert!(text.contains(&format!("> - and {} more errors\n", names.len() - shown)), "{text}");
+}
+
 /// In the table once, and in a fold only with what the table does not say.
 #[test]
 fn an_object_is_not_repeated() {
