@@ -5,9 +5,10 @@ mod post;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use anyhow::anyhow;
 use clap::ValueEnum;
 
-use super::{network, target};
+use super::{format_error, network, target};
 use crate::agent::planning::{self, Request};
 use crate::api::Owner;
 use crate::api::fence::Rule;
@@ -101,16 +102,29 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         };
         // First: the pull request decides whether AWS may be read.
         let target = Target::connect(flags, (args.offline, args.addresses.insecure_http), &network).await?;
-        let planned = planning::plan(&request, &network).await;
-        if let Err(error) = &planned {
-            target.refuse(&request.target(), &format!("{error:#}")).await?;
-        }
-        let report = planned?;
+        let report = match planning::plan(&request, &network).await {
+            Ok(report) => report,
+            Err(error) => {
+                let refused = target.refuse(&request.target(), &format!("{error:#}")).await;
+                return Err(unplanned(error, refused.err()));
+            }
+        };
         let link = args.link.as_deref().or(target.job());
         print(&report, args, link)?;
         target.post(&report, link).await?;
         Ok(exit_code(&report, args.detailed_exitcode))
     })
+}
+
+/// Returns why nothing was planned, with the error of the commit status, if that could not be set either.
+fn unplanned(error: anyhow::Error, of_status: Option<anyhow::Error>) -> anyhow::Error {
+    match of_status {
+        None => error,
+        Some(other) => {
+            let (error, other) = (format_error(&error), format_error(&other));
+            anyhow!("{error}\nthe commit status was not set: {other}")
+        }
+    }
 }
 
 fn request(args: &Args) -> anyhow::Result<Request> {
@@ -149,5 +163,21 @@ fn exit_code(report: &Report, is_detailed: bool) -> ExitCode {
         ExitCode::from(CHANGES)
     } else {
         ExitCode::SUCCESS
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_error_of_the_plan_is_not_lost_when_the_status_cannot_be_set() {
+        let plan = || anyhow!("no such branch").context("reading main");
+        assert_eq!(format_error(&unplanned(plan(), None)), "reading main: no such branch");
+        let both = unplanned(plan(), Some(anyhow!("HTTP 403").context("GitHub refuses")));
+        assert_eq!(
+            format_error(&both),
+            "reading main: no such branch\nthe commit status was not set: GitHub refuses: HTTP 403"
+        );
     }
 }
