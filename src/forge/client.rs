@@ -21,7 +21,9 @@ use crate::api::network::Network;
 use crate::wait;
 
 /// How long a request waits for rate limits, in sum. A job of a CI system costs money while it waits.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(super) const PATIENCE: Duration = Duration::from_secs(60);
+/// How often such a request is repeated at most.
+const LIMITS: u32 = 5;
 /// Wait before a request is repeated that had no response.
 const REPEAT: Duration = Duration::from_secs(1);
 /// How often such a request is repeated.
@@ -30,6 +32,8 @@ const REPEATS: u32 = 2;
 const UNKNOWN: Duration = Duration::from_secs(60);
 /// Rate limits are for an hour. A server that names a longer time is not believed.
 const LONGEST_LIMIT: Duration = Duration::from_secs(24 * 3600);
+/// A server that says that the wait is over, and refuses all the same, is not asked again at once.
+const SHORTEST_LIMIT: Duration = Duration::from_secs(1);
 /// 10,000 comments on one pull request. Beyond that, the one comment cannot be found.
 const COMMENT_PAGES: usize = 100;
 /// Maximum length of what a server says, in an error.
@@ -107,19 +111,29 @@ impl Client {
         self.object(&self.forge.comment(number, id), read).await
     }
 
-    pub(super) async fn create_comment(&self, number: u64, body: &str) -> Result<Comment, ForgeError> {
-        let read = |document: &Value| self.forge.read_comment(document);
-        self.object(&self.forge.create_comment(number, body), read).await
+    /// Creates a comment whose text does not become outdated.
+    pub(super) async fn add_comment(&self, number: u64, body: &str) -> Result<(), ForgeError> {
+        self.send(&self.forge.create_comment(number, body), None).await.map(drop)
     }
 
+    /// Creates a comment now: a rate limit is an error, because the text may be outdated after the wait.
+    pub(super) async fn create_comment(&self, number: u64, body: &str) -> Result<Comment, ForgeError> {
+        self.write_now(&self.forge.create_comment(number, body)).await
+    }
+
+    /// Updates a comment now: a rate limit is an error, because the text may be outdated after the wait.
     pub(super) async fn update_comment(
         &self,
         number: u64,
         id: u64,
         body: &str,
     ) -> Result<Comment, ForgeError> {
-        let read = |document: &Value| self.forge.read_comment(document);
-        self.object(&self.forge.update_comment(number, id, body), read).await
+        self.write_now(&self.forge.update_comment(number, id, body)).await
+    }
+
+    async fn write_now(&self, call: &Call) -> Result<Comment, ForgeError> {
+        let response = self.send_within(Duration::ZERO, call, None).await?;
+        self.forge.read_comment(&response.json()).ok_or_else(|| self.unreadable(call))
     }
 
     pub(super) async fn delete_comment(&self, number: u64, id: u64) -> Result<(), ForgeError> {
@@ -218,6 +232,16 @@ impl Client {
     /// Sends a request, and repeats it if that is safe: if the forge refused it because of a rate limit, or if it only
     /// reads or was never sent.
     async fn send(&self, call: &Call, page: Option<&str>) -> Result<Response, ForgeError> {
+        self.send_within(PATIENCE, call, page).await
+    }
+
+    /// Waits for rate limits no longer than `patience`.
+    async fn send_within(
+        &self,
+        patience: Duration,
+        call: &Call,
+        page: Option<&str>,
+    ) -> Result<Response, ForgeError> {
         let (mut waited, mut repeats) = (Duration::ZERO, 0);
         loop {
             let error = match self.once(call, page).await {
@@ -225,7 +249,11 @@ impl Client {
                 Err(error) => error,
             };
             let pause = match &error {
-                ForgeError::Limited { after, .. } if waited.saturating_add(*after) <= PATIENCE => *after,
+                ForgeError::Limited { after, .. }
+                    if repeats < LIMITS && waited.saturating_add(*after) <= patience =>
+                {
+                    *after
+                }
                 ForgeError::Unreachable { .. } if repeats < REPEATS => REPEAT,
                 ForgeError::Unclear { .. } | ForgeError::Busy { .. }
                     if call.is_read() && repeats < REPEATS =>
@@ -278,19 +306,15 @@ impl Client {
 
     /// Returns how long to wait if a response refuses a request because of a rate limit. GitHub does so with 403 too.
     fn limited(&self, response: &Response, said: &str) -> Option<Duration> {
-        let seconds = |name: &str| response.header(name)?.trim().parse::<u64>().ok();
+        let number = |name: &str| response.header(name)?.trim().parse::<u64>().ok();
         let is_used_up = response.header("x-ratelimit-remaining") == Some("0");
         let is_limit = match response.status {
             429 => true,
             403 => is_used_up || response.header("retry-after").is_some() || said.contains("rate limit"),
             _ => false,
         };
-        let reset = || {
-            let reset = i64::try_from(seconds("x-ratelimit-reset").filter(|_| is_used_up)?).ok()?;
-            u64::try_from(reset.saturating_sub((self.now)().as_second())).ok()
-        };
-        let wait = || seconds("retry-after").or_else(reset).map_or(UNKNOWN, Duration::from_secs);
-        is_limit.then(|| wait().min(LONGEST_LIMIT))
+        let reset = number("x-ratelimit-reset").filter(|_| is_used_up);
+        is_limit.then(|| until(number("retry-after"), reset, (self.now)()))
     }
 
     /// Returns the status of a response and what the server says about it, without the token.
@@ -306,6 +330,14 @@ impl Client {
     fn unreadable(&self, call: &Call) -> ForgeError {
         ForgeError::Unreadable { forge: self.forge.name(), action: call.action.clone() }
     }
+}
+
+/// Returns how long to wait, by the seconds that a server names, else by the time of the reset.
+fn until(seconds: Option<u64>, reset: Option<u64>, now: Timestamp) -> Duration {
+    // A reset in the past has been, or the clocks differ.
+    let left = |reset: u64| reset.saturating_sub(u64::try_from(now.as_second()).unwrap_or(0));
+    let wait = seconds.or_else(|| reset.map(left)).map_or(UNKNOWN, Duration::from_secs);
+    wait.clamp(SHORTEST_LIMIT, LONGEST_LIMIT)
 }
 
 /// The messages of an error: a string, a list, or an object with lists, by the kind of forge and error.
@@ -326,5 +358,29 @@ fn collect(value: &Value, found: &mut Vec<String>) {
         Value::Array(values) => values.iter().for_each(|value| collect(value, found)),
         Value::Object(members) => members.values().for_each(|value| collect(value, found)),
         _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wait_for_a_rate_limit_is_neither_zero_nor_endless() {
+        let now = Timestamp::from_second(1000).expect("a time");
+        for (seconds, reset, due) in [
+            (Some(30), None, 30),
+            (Some(30), Some(1002), 30),
+            (Some(0), None, 1),
+            (None, Some(1030), 30),
+            (None, Some(1000), 1),
+            (None, Some(900), 1),
+            (None, Some(0), 1),
+            (None, None, 60),
+            (Some(u64::MAX), None, 24 * 3600),
+            (None, Some(u64::MAX), 24 * 3600),
+        ] {
+            assert_eq!(until(seconds, reset, now), Duration::from_secs(due), "{seconds:?} {reset:?}");
+        }
     }
 }

@@ -3,19 +3,24 @@
 //! Forges have no conditional writes, so between the last read and the write somebody can push, and a faster run of the
 //! newer commit can even have posted. The pull request is therefore read as the last thing before the write, and again
 //! after it: if its head has moved and the comment still says what this run wrote, a notice in it says that it is
-//! outdated. Two runs that both create a comment find each other's afterwards, and the later one is deleted.
+//! outdated. Two runs that both create a comment find each other's afterwards, and the later one is deleted. After a wait
+//! for a rate limit, everything is read again.
 
 use std::fmt;
+use std::time::Duration;
 
-use super::client::Client;
+use super::client::{Client, PATIENCE};
 use super::comment::{self, Marker, Step, Why};
 use super::contract::{Author, Comment, PullRequest};
 use super::error::ForgeError;
 use super::text;
 use crate::api::ids::short_commit;
+use crate::wait;
 
 /// How often everything is read again after a race, or after a write without a response.
 const ROUNDS: usize = 4;
+/// How often a write waits for a rate limit. Fewer than the rounds, so that one follows each wait.
+const WAITS: u32 = 3;
 
 /// A plan for a pull request.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,7 +61,8 @@ pub enum Done {
 pub async fn post(client: &Client, post: &Post) -> Result<Posted, ForgeError> {
     let markdown = client.without_commands(post.markdown.clone());
     let body = comment::compose(&post.marker, &markdown)?;
-    let mut run = Run { client, post, body, author: client.author().await?, unexpected_author: None };
+    let author = client.author().await?;
+    let mut run = Run { client, post, body, author, unexpected_author: None, waited: (0, Duration::ZERO) };
     let mut last = None;
     for _ in 0..ROUNDS {
         match run.round().await {
@@ -78,6 +84,8 @@ struct Run<'a> {
     body: String,
     author: Author,
     unexpected_author: Option<String>,
+    /// How often and how long writes waited for rate limits.
+    waited: (u32, Duration),
 }
 
 impl Run<'_> {
@@ -87,26 +95,24 @@ impl Run<'_> {
         let comments = client.comments(number).await?;
         let pull = client.pull_request(number).await?;
         let decision = comment::decide(&self.post.marker, &self.body, &pull, &self.author, &comments);
-        let is_fork = pull.from_fork;
-        let step = match decision.step {
+        let written = match decision.step {
             Step::Leave(why) => {
                 return Ok(Some(self.posted(Done::Left(why), pull, decision.duplicates, None)));
             }
-            Step::Update(id) => {
-                client
-                    .update_comment(number, id, &self.body)
-                    .await
-                    .map_err(|error| error.in_fork(is_fork))?;
-                Done::Updated(id)
+            Step::Update(id) => client.update_comment(number, id, &self.body).await,
+            Step::Create => client.create_comment(number, &self.body).await,
+        };
+        let written = match written {
+            Ok(written) => written,
+            Err(error) => {
+                self.wait_for(error.in_fork(pull.from_fork)).await?;
+                return Ok(None);
             }
-            Step::Create => {
-                let created = client.create_comment(number, &self.body).await;
-                let created = created.map_err(|error| error.in_fork(is_fork))?;
-                if self.has_lost(&created).await? {
-                    return Ok(None);
-                }
-                Done::Created(created.id)
-            }
+        };
+        let step = match decision.step {
+            Step::Update(id) => Done::Updated(id),
+            _ if self.has_lost(&written).await? => return Ok(None),
+            _ => Done::Created(written.id),
         };
         let now = client.pull_request(number).await?;
         let superseded_by = (now.head != self.post.marker.head).then(|| now.head.clone());
@@ -135,18 +141,42 @@ impl Run<'_> {
         Ok(has_lost)
     }
 
-    /// Says in the comment that it is outdated, unless somebody has changed it since.
-    async fn mark_outdated(&self, id: u64, head: &str) -> Result<(), ForgeError> {
-        let (client, number) = (self.client, self.post.number);
-        let present = match client.comment(number, id).await {
-            // Somebody deleted it.
-            Err(ForgeError::Hidden { .. }) => return Ok(()),
-            present => present?,
-        };
-        if text::is_same(&present.body, &self.body) {
-            client.update_comment(number, id, &comment::outdated(&self.body, head)).await?;
+    /// Waits if a write was refused because of a rate limit.
+    ///
+    /// # Errors
+    /// The error that was given, if it is another one, or if the wait is too long.
+    async fn wait_for(&mut self, error: ForgeError) -> Result<(), ForgeError> {
+        let (count, waited) = self.waited;
+        match error {
+            ForgeError::Limited { after, .. }
+                if count < WAITS && waited.saturating_add(after) <= PATIENCE =>
+            {
+                self.waited = (count + 1, waited + after);
+                tracing::debug!(%error, "the comment is not written yet");
+                wait::pause(after).await;
+                Ok(())
+            }
+            error => Err(error),
         }
-        Ok(())
+    }
+
+    /// Says in the comment that it is outdated, unless somebody has changed it since.
+    async fn mark_outdated(&mut self, id: u64, head: &str) -> Result<(), ForgeError> {
+        let (client, number) = (self.client, self.post.number);
+        loop {
+            let present = match client.comment(number, id).await {
+                // Somebody deleted it.
+                Err(ForgeError::Hidden { .. }) => return Ok(()),
+                present => present?,
+            };
+            if !text::is_same(&present.body, &self.body) {
+                return Ok(());
+            }
+            match client.update_comment(number, id, &comment::outdated(&self.body, head)).await {
+                Ok(_) => return Ok(()),
+                Err(error) => self.wait_for(error).await?,
+            }
+        }
     }
 
     fn posted(

@@ -79,5 +79,5 @@ async fn explain(client: &Client, number: u64, why: &str) -> Result<(), ForgeErr
     if comments.iter().max_by_key(|comment| comment.id).is_some_and(|last| is_last(&last.body)) {
         return Ok(());
     }
-    client.create_comment(number, why).await.map(drop)
+    client.add_comment(number, why).await
 }

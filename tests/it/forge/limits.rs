@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use opsy::api::git_host::GitHost;
-use opsy::forge::comment::MOST_BYTES;
+use opsy::forge::comment::{MOST_BYTES, Why};
 use opsy::forge::{Done, ForgeError, Marker, Post, post};
 use serde_json::json;
 
@@ -48,6 +48,41 @@ async fn a_short_rate_limit_is_waited_for() {
         assert!(matches!(posted.step, Done::Created(_)), "{}: {posted}", pull.name());
         let limited = bed.requests().iter().filter(|(_, status)| *status == 429).count();
         assert_eq!((limited, pull.own_comments().len()), (2, 1), "{}", pull.name());
+    }
+}
+
+/// A run that waits for a rate limit writes nothing about a commit that is not the head any more.
+#[tokio::test]
+async fn everything_is_read_again_after_the_wait_for_a_rate_limit() {
+    let bed = Bed::start();
+    for pull in bed.pulls() {
+        let head = "a".repeat(40);
+        pull.on_it(
+            "faults",
+            json!({ "kind": "push", "method": "GET", "place": "(pulls|merge_requests)/1$",
+            "count": 1, "sha": head }),
+        );
+        pull.control(
+            "faults",
+            json!({ "kind": "status", "method": "POST", "status": 429, "count": 1,
+            "headers": { "Retry-After": 1 }, "body": "Retry later" }),
+        );
+        let posted = pull.post(&pull.head, "an old plan").await;
+        assert_eq!(posted.step, Done::Left(Why::Outdated { head }), "{}", pull.name());
+        assert_eq!(pull.own_comments().len(), 0, "{}", pull.name());
+        assert_eq!(bed.writes().len(), 1, "{}", pull.name());
+    }
+}
+
+#[tokio::test]
+async fn a_limit_without_an_end_is_not_asked_for_ever() {
+    let bed = Bed::start();
+    for pull in bed.pulls() {
+        let endless = json!({ "kind": "status", "status": 429, "count": 6, "headers": { "Retry-After": 0 } });
+        pull.control("faults", endless);
+        let refused = pull.client().pull_request(pull.number).await.expect_err("limited");
+        assert!(matches!(refused, ForgeError::Limited { .. }), "{}: {refused}", pull.name());
+        assert_eq!(bed.requests().len(), 6, "{}", pull.name());
     }
 }
 
