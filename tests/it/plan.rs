@@ -65,8 +65,8 @@ impl Planned {
         self.world.git(&self.clone, args)
     }
 
-    /// Commits the work tree of the clone to the branch `topic`, and pushes the branch and its merge into main, as forges
-    /// offer it. Returns the commit of the branch.
+    /// Commits the work tree of the clone to the branch `topic`, and pushes the branch, its ref and its merge into main, as
+    /// forges offer them. Returns the commit of the branch.
     fn push_topic(&self) -> String {
         self.git(&["switch", "--quiet", "-C", "topic"]);
         self.git(&["add", "--all"]);
@@ -74,7 +74,15 @@ impl Planned {
         let topic = self.git(&["rev-parse", "HEAD"]).trim().to_owned();
         self.git(&["switch", "--quiet", "--detach", "origin/main"]);
         self.git(&["merge", "--quiet", "--no-ff", "-m", "merge", "topic"]);
-        self.git(&["push", "--quiet", "--force", "origin", "topic", "HEAD:refs/pull/1/merge"]);
+        self.git(&[
+            "push",
+            "--quiet",
+            "--force",
+            "origin",
+            "topic",
+            "topic:refs/pull/1/head",
+            "HEAD:refs/pull/1/merge",
+        ]);
         topic
     }
 

@@ -36,12 +36,16 @@ fn script(planned: &Planned, dir: &Path, text: &str, variables: &BTreeMap<String
     run(bash)
 }
 
-/// The script of the action, and its variables for inputs that are not set.
-fn action() -> (String, BTreeMap<String, String>) {
+/// The script of the action, and its variables for this head and for inputs that are not set.
+fn action(head: &str) -> (String, BTreeMap<String, String>) {
     let action = template("github/action.yml");
     let step = &action["runs"]["steps"][0];
     let mut variables = BTreeMap::new();
     for (name, value) in step["env"].as_object().expect("variables") {
+        if value == "${{ github.event.pull_request.head.sha }}" {
+            variables.insert(name.clone(), head.to_owned());
+            continue;
+        }
         let input = value.as_str().and_then(|text| text.strip_prefix("${{ inputs.")?.strip_suffix(" }}"));
         let default = action["inputs"][input.expect("an input")]["default"].as_str().expect("a default");
         let value = if default == "${{ github.token }}" { TOKEN } else { default };
@@ -58,11 +62,13 @@ struct Job {
 }
 
 impl Job {
-    /// GitHub and Gitea check out the merge commit and its parents, and GitLab the branch with its history.
+    /// GitHub checks out the merge commit and its parents, Gitea the head of the pull request, which has no merge commit
+    /// there, and GitLab the branch with its history.
     fn new(planned: &Planned, pull: &Pull<'_>) -> Self {
         let (reference, depth) = match pull.kind {
+            GitHost::GitHub => ("refs/pull/1/merge", Some(2)),
             GitHost::GitLab => ("topic", None),
-            _ => ("refs/pull/1/merge", Some(2)),
+            GitHost::Gitea => ("refs/pull/1/head", Some(2)),
         };
         let dir = planned.checkout(reference, depth);
         let mut variables = variables(planned, pull, &dir);
@@ -71,7 +77,7 @@ impl Job {
             let lines = job["opsy"]["script"].as_array().expect("a script").iter();
             lines.map(|line| line.as_str().expect("a line")).collect::<Vec<_>>().join("\n")
         } else {
-            let (text, inputs) = action();
+            let (text, inputs) = action(&pull.head);
             variables.extend(inputs);
             text
         };
@@ -214,10 +220,11 @@ fn a_broken_manifest_is_commented_before_the_job_fails() {
 #[test]
 fn a_fork_is_planned_without_aws_alone() {
     let planned = Planned::new();
-    planned.push_topic();
+    let topic = planned.push_topic();
     let bed = Bed::start();
     let forked = |kind| bed.pull(kind, &json!({ "branch": "change", "fork": "somebody/images" }));
-    let pull = forked(GitHost::GitHub);
+    let mut pull = forked(GitHost::GitHub);
+    pull.head = topic;
     let mut job = Job::new(&planned, &pull);
     let outcome = job.run(&planned);
     assert_eq!(outcome.status.code(), Some(1), "{outcome:?}");
@@ -237,4 +244,28 @@ fn a_fork_is_planned_without_aws_alone() {
     assert!(outcome.stdout.contains("Opsy plan: no changes"), "{outcome:?}");
     assert_eq!(planned.world.account.calls(), Vec::<String>::new());
     assert_eq!((pull.comments(), gitlab.comments()), (Vec::new(), Vec::new()));
+}
+
+/// The first parent of any other commit is not what the pull request is compared with.
+#[test]
+fn on_github_only_the_merge_of_the_pushed_commit_is_planned() {
+    let planned = Planned::new();
+    let topic = planned.push_topic();
+    let bed = Bed::start();
+    let pull = at(&bed, &topic).remove(0);
+    let refused = |job: &Job| {
+        let outcome = job.run(&planned);
+        assert_eq!(outcome.status.code(), Some(1), "{outcome:?}");
+        assert!(outcome.stderr.contains("HEAD is not the merge of"), "{outcome:?}");
+    };
+    let mut job = Job::new(&planned, &pull);
+    job.set("PLAN_PUSHED", &"0".repeat(40));
+    refused(&job);
+    let mut job = Job::new(&planned, &pull);
+    planned.world.git(&job.dir, &["fetch", "--quiet", "origin", "topic"]);
+    planned.world.git(&job.dir, &["checkout", "--quiet", "FETCH_HEAD"]);
+    refused(&job);
+    job.set("PLAN_BASE", "HEAD^1");
+    refused(&job);
+    assert_eq!(pull.comments(), Vec::new());
 }
