@@ -13,6 +13,8 @@ use super::checkouts::branches;
 use crate::forge::{Bed, Pull, TOKEN};
 use crate::world::{Outcome, run};
 
+const JOB_TOKEN: &str = "job-token-of-gitlab";
+
 /// A file of `deploy/ci`.
 fn template(name: &str) -> Value {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/ci").join(name);
@@ -104,6 +106,9 @@ fn variables(planned: &Planned, pull: &Pull<'_>, dir: &Path) -> BTreeMap<String,
             ("GITLAB_CI", "true".to_owned()),
             ("CI_API_V4_URL", pull.api()),
             ("CI_PROJECT_PATH", pull.repository.clone()),
+            ("CI_PROJECT_ID", "1".to_owned()),
+            ("CI_SERVER_URL", "https://gitlab.example.com".to_owned()),
+            ("CI_JOB_TOKEN", JOB_TOKEN.to_owned()),
             ("CI_MERGE_REQUEST_PROJECT_ID", "1".to_owned()),
             (
                 "CI_MERGE_REQUEST_PROJECT_URL",
@@ -237,11 +242,29 @@ fn a_fork_is_planned_without_aws_alone() {
     // The pipeline of a fork has its own remote, and no variable of the project.
     let gitlab = forked(GitHost::GitLab);
     let mut job = Job::new(&planned, &gitlab);
+    job.set("CI_PROJECT_ID", "2");
     job.set("CI_MERGE_REQUEST_SOURCE_PROJECT_ID", "2");
     planned.world.git(&job.dir, &["remote", "set-url", "origin", "file:///nonexistent"]);
     let outcome = job.run(&planned);
     assert_eq!(outcome.status.code(), Some(0), "{outcome:?}");
     assert!(outcome.stdout.contains("Opsy plan: no changes"), "{outcome:?}");
+    assert!(!format!("{outcome:?}").contains(JOB_TOKEN), "{outcome:?}");
+    // Only the server itself gets the token of the job.
+    let first = template("gitlab.yml")["opsy"]["script"][0].as_str().expect("a script").to_owned();
+    let ask = |host: &str| {
+        let git =
+            format!("printf 'protocol=https\nhost={host}\n\n' | GIT_TERMINAL_PROMPT=0 git credential fill");
+        script(&planned, &job.dir, &format!("{first}\n{git}"), &job.variables).stdout
+    };
+    let asked = ask("gitlab.example.com");
+    assert!(asked.contains(&format!("username=gitlab-ci-token\npassword={JOB_TOKEN}\n")), "{asked}");
+    assert!(!ask("git.example.org").contains(JOB_TOKEN));
+    // Its pipeline can also run in the project itself, whose remote is the right one.
+    let mut job = Job::new(&planned, &gitlab);
+    job.set("CI_MERGE_REQUEST_SOURCE_PROJECT_ID", "2");
+    job.set("CI_MERGE_REQUEST_PROJECT_URL", "file:///nonexistent");
+    let outcome = job.run(&planned);
+    assert_eq!(outcome.status.code(), Some(0), "{outcome:?}");
     assert_eq!(planned.world.account.calls(), Vec::<String>::new());
     assert_eq!((pull.comments(), gitlab.comments()), (Vec::new(), Vec::new()));
 }
