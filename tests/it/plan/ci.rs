@@ -292,3 +292,17 @@ fn on_github_only_the_merge_of_the_pushed_commit_is_planned() {
     refused(&job);
     assert_eq!(pull.comments(), Vec::new());
 }
+
+#[test]
+fn the_hook_runs_for_every_file_that_is_validated() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(".pre-commit-hooks.yaml");
+    let text = fs::read_to_string(path).expect("a file");
+    let files = text.lines().find_map(|line| line.trim().strip_prefix("files: ")).expect("a pattern");
+    let validated =
+        "a.yaml\nx/a.yml\nn.pkr.hcl\ninfra/main.tf\nprod.tfvars\na.json\ns.sh\nx/.opsyignore\n.opsyignore\n";
+    let list = tempfile::NamedTempFile::new().expect("a file");
+    fs::write(list.path(), format!("{validated}README.md\nx.opsyignore\n")).expect("written");
+    let mut grep = Command::new("grep");
+    grep.args(["-E", files]).arg(list.path());
+    assert_eq!(run(grep).stdout, validated);
+}
