@@ -34,10 +34,15 @@ class Call:
 
 
 class Api:
-    """A table of endpoints. `authorize` returns a call from a request, or refuses it; `missing` is the 404."""
+    """A table of endpoints. `authorize` returns a call from a request, or refuses it; `missing` is the 404.
 
-    def __init__(self, authorize: Callable, missing: Callable, before: Callable | None = None) -> None:
-        self.authorize, self.missing, self.before = authorize, missing, before
+    With `closes`, a pull request is closed when its branch is deleted.
+    """
+
+    def __init__(
+        self, authorize: Callable, missing: Callable, before: Callable | None = None, closes: bool = True
+    ) -> None:
+        self.authorize, self.missing, self.before, self.closes = authorize, missing, before, closes
         self.endpoints: list[tuple[str, re.Pattern, Callable]] = []
 
     def endpoint(self, method: str, pattern: str):
@@ -66,7 +71,10 @@ class Api:
         seen = call.token.repositories
         if path not in call.world.repositories or (seen is not None and path not in seen):
             raise Refused(404, self.missing("Project Not Found"))
-        return call.world.repositories[path]
+        repository = call.world.repositories[path]
+        if self.closes:
+            call.world.close_without_branch(repository)
+        return repository
 
     def pull(self, call: Call, repository: Repository, number: str):
         pull = repository.pulls.get(int(number)) if number.isdigit() else None

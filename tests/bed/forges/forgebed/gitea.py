@@ -185,6 +185,13 @@ def show_branch(world: World, path: str, branch: str) -> dict:
     return head | {"repo_id": source.id, "repo": repo}
 
 
+def show_head(world: World, pull: Pull) -> dict:
+    """Show the branch. After it was deleted, only the label names it."""
+    head = show_branch(world, pull.source, pull.branch)
+    is_there = pull.branch in world.repositories[pull.source].branches
+    return head if is_there else head | {"ref": f"refs/pull/{pull.number}/head"}
+
+
 def show_pull(world: World, repository: Repository, pull: Pull) -> dict:
     return {
         "id": repository.id * 1000 + pull.number,
@@ -195,7 +202,7 @@ def show_pull(world: World, repository: Repository, pull: Pull) -> dict:
         "body": pull.body,
         "user": show_user(world, pull.user),
         "html_url": f"{world.url}/{repository.path}/pulls/{pull.number}",
-        "head": show_branch(world, pull.source, pull.branch),
+        "head": show_head(world, pull),
         "base": show_branch(world, repository.path, pull.base),
         "merge_base": repository.heads[pull.base],
         "created_at": pull.created,

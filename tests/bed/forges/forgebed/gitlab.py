@@ -36,7 +36,7 @@ def authorize(world: World, request: Request) -> Call:
     return Call(world, request, secret, token)
 
 
-API = Api(authorize, lambda text: {"message": f"404 {text}"})
+API = Api(authorize, lambda text: {"message": f"404 {text}"}, closes=False)
 
 
 def need_role(call: Call, role: str) -> None:

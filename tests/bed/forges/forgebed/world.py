@@ -163,6 +163,12 @@ class World:
         repository.commits.add(head)
         return head
 
+    def close_without_branch(self, repository: Repository) -> None:
+        """Close the pull requests whose branch was deleted."""
+        for pull in repository.pulls.values():
+            if pull.state == "open" and pull.branch not in self.repositories[pull.source].branches:
+                pull.state = "closed"
+
     def head(self, pull: Pull) -> str:
         return self.repositories[pull.source].heads[pull.branch]
 

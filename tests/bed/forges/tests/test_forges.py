@@ -30,12 +30,17 @@ def test_branches_can_be_those_of_a_git_directory(forge, tmp_path):
     git("update-ref", "refs/heads/main", commits[0])
     git("update-ref", "refs/heads/change", commits[1])
     forge.bed.control("POST", "repository", repository=REPOSITORY, git=str(tmp_path))
-    heads = []
+    heads, names, states = [], [], []
     for _ in range(2):
         shown = forge.call("GET", forge.pull).json
         heads.append(shown["sha"] if forge.is_gitlab else shown["head"]["sha"])
+        names.append(shown["source_branch"] if forge.is_gitlab else shown["head"]["ref"])
+        states.append(shown["state"])
         git("update-ref", "-d", "refs/heads/change")
     assert heads == [commits[1]] * 2
+    # Gitea names the ref of the head when the branch was deleted. Only GitLab keeps the request open.
+    assert names == ["change", "refs/pull/1/head" if forge.name == "gitea" else "change"]
+    assert states == (["opened"] * 2 if forge.is_gitlab else ["open", "closed"])
     assert forge.bed.control("GET", f"state?repository={REPOSITORY}")["branches"] == {"main": commits[0]}
 
 
