@@ -117,10 +117,17 @@ pub fn read_pull_request(document: &Value) -> Option<PullRequest> {
         is_open: document["state"].as_str()? == "open",
         is_merged: document["merged"] == true || document["merged_at"].is_string(),
         head: text(&head["sha"])?,
-        branch: text(&head["ref"])?,
+        branch: branch(head)?,
         base_branch: text(&base["ref"])?,
         from_fork: !is_same(&head["repo"]["id"], &base["repo"]["id"]),
     })
+}
+
+/// Returns the branch of a pull request. After the branch was deleted, Gitea names the ref of the head there.
+fn branch(head: &Value) -> Option<String> {
+    let name = text(&head["ref"])?;
+    let label = || text(&head["label"]).filter(|label| !label.is_empty());
+    if name.starts_with("refs/pull/") { Some(label().unwrap_or(name)) } else { Some(name) }
 }
 
 pub fn read_comment(document: &Value) -> Option<Comment> {
@@ -135,6 +142,16 @@ pub fn read_comment(document: &Value) -> Option<Comment> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_deleted_branch_has_its_name_in_the_label() {
+        let name = |head: Value| branch(&head);
+        assert_eq!(name(json!({ "ref": "change", "label": "team:change" })).as_deref(), Some("change"));
+        let gone = json!({ "ref": "refs/pull/3/head", "label": "opsy/team/main" });
+        assert_eq!(name(gone).as_deref(), Some("opsy/team/main"));
+        let unnamed = json!({ "ref": "refs/pull/3/head", "label": "" });
+        assert_eq!(name(unnamed).as_deref(), Some("refs/pull/3/head"));
+    }
 
     #[test]
     fn a_repository_that_is_not_named_counts_as_a_fork() {
