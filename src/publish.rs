@@ -5,6 +5,7 @@
 mod change;
 mod commits;
 mod error;
+mod former;
 mod message;
 mod pull_request_text;
 mod pull_requests;
@@ -25,6 +26,7 @@ use tracing::{info, warn};
 
 use crate::api::backoff;
 use crate::api::{Class, CommitId, Owner, duration, reasons};
+use crate::forge::pull_request::Known;
 use crate::git::commit::{Edit, Outcome, Settled};
 use crate::git::{GitError, Handle};
 use crate::manifest::setters::{Found, Reference};
@@ -32,6 +34,7 @@ use crate::settings::{PublishMode, RepoSettings};
 use crate::wait;
 
 use error::PublishError;
+use former::Former;
 pub use pull_requests::{Connect, branch as pull_request_branch};
 use schedule::Schedule;
 use setters::SetterFiles;
@@ -179,6 +182,9 @@ pub struct Publish {
     settled: Arc<Settled>,
     succeeded: watch::Sender<Option<Timestamp>>,
     connect: Option<Connect>,
+    /// The pull requests from a branch, as of the last time that the forge was asked.
+    pulls: Option<(String, Known)>,
+    former: Former,
     setters: SetterFiles,
 }
 
@@ -207,6 +213,8 @@ impl Publish {
             settled: Arc::default(),
             succeeded,
             connect: None,
+            pulls: None,
+            former: Former::default(),
             setters: SetterFiles::default(),
         };
         (publish, publisher)
@@ -251,12 +259,16 @@ impl Publish {
                 second => result = second,
             }
         }
+        if result.is_ok() {
+            self.close_former(&settings).await;
+        }
         let state = self.judge(result);
         if matches!(state, Publishing::Done { .. }) {
             self.succeeded.send_replace(Some((self.now)()));
         }
         if !state.is_retried() {
             schedule.published();
+            schedule.also(self.former.due());
         } else {
             let (first, most) = RETRY;
             let wait =

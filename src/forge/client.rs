@@ -195,8 +195,8 @@ impl Client {
         self.send(&self.forge.update_pull_request(number, title, body), None).await.map(drop)
     }
 
-    pub(super) async fn close_pull_request(&self, number: u64) -> Result<(), ForgeError> {
-        self.send(&self.forge.close_pull_request(number), None).await.map(drop)
+    pub(super) async fn close_pull_request(&self, number: u64, body: &str) -> Result<(), ForgeError> {
+        self.send(&self.forge.close_pull_request(number, body), None).await.map(drop)
     }
 
     async fn object<T>(&self, call: &Call, read: impl Fn(&Value) -> Option<T>) -> Result<T, ForgeError> {

@@ -133,5 +133,5 @@ pub trait Forge: fmt::Debug + Send + Sync {
     fn pull_requests_from(&self, branch: &str) -> Vec<Listing>;
     fn create_pull_request(&self, branch: &str, base: &str, title: &str, body: &str) -> Call;
     fn update_pull_request(&self, number: u64, title: &str, body: &str) -> Call;
-    fn close_pull_request(&self, number: u64) -> Call;
+    fn close_pull_request(&self, number: u64, body: &str) -> Call;
 }

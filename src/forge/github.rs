@@ -122,7 +122,7 @@ impl Forge for GitHub {
         self.0.edit_pull_request(number, json!({ "title": title, "body": body }))
     }
 
-    fn close_pull_request(&self, number: u64) -> Call {
-        self.0.edit_pull_request(number, json!({ "state": "closed" }))
+    fn close_pull_request(&self, number: u64, body: &str) -> Call {
+        self.0.edit_pull_request(number, json!({ "state": "closed", "body": body }))
     }
 }

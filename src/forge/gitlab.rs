@@ -183,7 +183,7 @@ impl Forge for GitLab {
         self.edit(number, json!({ "title": title, "description": body }))
     }
 
-    fn close_pull_request(&self, number: u64) -> Call {
-        self.edit(number, json!({ "state_event": "close" }))
+    fn close_pull_request(&self, number: u64, body: &str) -> Call {
+        self.edit(number, json!({ "state_event": "close", "description": body }))
     }
 }

@@ -2,6 +2,7 @@
 //! steps until nothing is left to do.
 
 use super::client::Client;
+use super::contract::PullRequest;
 use super::error::ForgeError;
 use super::pull_request::{Decision, Proposal, Why, Wish, decide};
 
@@ -22,6 +23,19 @@ pub enum Proposed {
 /// # Errors
 /// The text is too long, or the forge refuses a request.
 pub async fn propose(client: &Client, branch: &str, wish: &Wish) -> Result<Proposed, ForgeError> {
+    propose_after(client, branch, wish, None).await
+}
+
+/// The same after the pull requests from `branch` were listed.
+///
+/// # Errors
+/// The text is too long, or the forge refuses a request.
+pub async fn propose_after(
+    client: &Client,
+    branch: &str,
+    wish: &Wish,
+    mut listed: Option<Vec<PullRequest>>,
+) -> Result<Proposed, ForgeError> {
     let wish = &match wish.clone() {
         Wish::Open(proposal) => {
             let text = client.without_commands(proposal.text);
@@ -32,7 +46,10 @@ pub async fn propose(client: &Client, branch: &str, wish: &Wish) -> Result<Propo
     let mut done = None;
     let mut last = None;
     for _ in 0..STEPS {
-        let pulls = client.pull_requests_from(branch).await?;
+        let pulls = match listed.take() {
+            Some(pulls) => pulls,
+            None => client.pull_requests_from(branch).await?,
+        };
         let decision = decide(wish, &pulls)?;
         if let Decision::Leave(why) = decision {
             return Ok(done.unwrap_or(Proposed::Left(why)));
@@ -62,9 +79,9 @@ async fn act(client: &Client, branch: &str, wish: &Wish, decision: Decision) -> 
             client.update_pull_request(number, &title, &body).await?;
             Ok(Proposed::Updated(number))
         }
-        (Decision::Close { number, why }, _) => {
+        (Decision::Close { number, why, body }, _) => {
             explain(client, number, &why).await?;
-            client.close_pull_request(number).await?;
+            client.close_pull_request(number, &body).await?;
             Ok(Proposed::Closed(number))
         }
         (Decision::Create { .. }, Wish::Obsolete { .. }) => Ok(Proposed::Left(Why::Absent)),

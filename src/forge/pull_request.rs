@@ -1,5 +1,7 @@
 //! The pull request that Opsy opens for a target: its branch and marker, and whether it is created, updated or closed. Pure.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -46,9 +48,21 @@ struct Marker {
 /// What to do next.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Decision {
-    Create { title: String, body: String },
-    Update { number: u64, title: String, body: String },
-    Close { number: u64, why: String },
+    Create {
+        title: String,
+        body: String,
+    },
+    Update {
+        number: u64,
+        title: String,
+        body: String,
+    },
+    /// `body` is the text without its marker, so that the change does not count as declined by a person.
+    Close {
+        number: u64,
+        why: String,
+        body: String,
+    },
     Leave(Why),
 }
 
@@ -111,6 +125,31 @@ pub fn branch(prefix: &str, target: &str) -> String {
     format!("{prefix}{slug}{dash}{digest}")
 }
 
+/// The pull requests from the branch of a target, as far as they decide whether to push.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Known {
+    /// One for this base is open.
+    pub is_open: bool,
+    /// The changes that a person closed. Nothing is pushed for them while no pull request is open.
+    pub declined: BTreeSet<String>,
+}
+
+impl Known {
+    /// All of them are given, also closed ones. The target and the base are the same branch.
+    pub fn of(pulls: &[PullRequest], target: &str) -> Self {
+        let declined =
+            |pull: &PullRequest| content_of(&pull.body, target).filter(|_| is_declined(pull, target));
+        Self {
+            is_open: pulls.iter().any(|pull| pull.is_open && pull.base_branch == target),
+            declined: pulls.iter().filter_map(declined).collect(),
+        }
+    }
+}
+
+fn is_declined(pull: &PullRequest, base: &str) -> bool {
+    !pull.is_open && !pull.is_merged && pull.base_branch == base
+}
+
 /// Decides the next step for the pull requests from the branch of a target, of which all are given, also closed ones.
 /// A closed one is never reopened, and the change that it contained is not proposed again; a merged one does not count.
 ///
@@ -120,15 +159,14 @@ pub fn decide(wish: &Wish, pulls: &[PullRequest]) -> Result<Decision, ForgeError
     let mut open = pulls.iter().filter(|pull| pull.is_open);
     let proposal = match wish {
         Wish::Obsolete { why } => {
-            let close = |pull: &PullRequest| Decision::Close { number: pull.number, why: why.clone() };
-            return Ok(open.next().map_or(Decision::Leave(Why::Absent), close));
+            return Ok(open.next().map_or(Decision::Leave(Why::Absent), |pull| close(pull, why.clone())));
         }
         Wish::Open(proposal) => proposal,
     };
     let base = &proposal.base;
     if let Some(other) = open.clone().find(|pull| pull.base_branch != *base) {
         let why = format!("Changes are now proposed for the branch `{}`.", base.replace('`', ""));
-        return Ok(Decision::Close { number: other.number, why });
+        return Ok(close(other, why));
     }
     let (title, body) = (proposal.title(), proposal.body()?);
     if let Some(pull) = open.next() {
@@ -137,16 +175,19 @@ pub fn decide(wish: &Wish, pulls: &[PullRequest]) -> Result<Decision, ForgeError
         let update = Decision::Update { number, title, body };
         return Ok(if is_same { Decision::Leave(Why::Same(number)) } else { update });
     }
-    let is_declined = |pull: &&PullRequest| {
-        !pull.is_merged
-            && pull.base_branch == *base
-            && content_of(&pull.body, &proposal.target) == Some(proposal.content.clone())
+    let is_same = |pull: &&PullRequest| {
+        is_declined(pull, base)
+            && content_of(&pull.body, &proposal.target).as_ref() == Some(&proposal.content)
     };
-    let declined = pulls.iter().filter(is_declined).max_by_key(|pull| pull.number);
+    let declined = pulls.iter().filter(is_same).max_by_key(|pull| pull.number);
     Ok(match declined {
         Some(pull) => Decision::Leave(Why::Declined(pull.number)),
         None => Decision::Create { title, body },
     })
+}
+
+fn close(pull: &PullRequest, why: String) -> Decision {
+    Decision::Close { number: pull.number, why, body: text::without_marker(NAME, &pull.body) }
 }
 
 /// The change that a pull request of this target proposed.

@@ -21,6 +21,13 @@ pub fn read_marker<T: DeserializeOwned>(name: &str, text: &str) -> Option<T> {
     serde_json::from_str(json).ok()
 }
 
+/// Returns a text without the marker in its first line, if it has one.
+pub fn without_marker(name: &str, text: &str) -> String {
+    let (line, rest) = text.split_once('\n').unwrap_or((text, ""));
+    let is_marker = line.strip_prefix(START).is_some_and(|line| line.starts_with(name));
+    if is_marker { rest.to_owned() } else { text.to_owned() }
+}
+
 /// Returns whether two texts are equal as a forge stores them, which can change line ends and the end of a text.
 pub fn is_same(one: &str, other: &str) -> bool {
     let lines = |text: &str| text.trim_end().replace("\r\n", "\n");

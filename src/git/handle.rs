@@ -13,7 +13,7 @@ use super::commit::{self, Attempt, Change, Outcome};
 use super::depth::History;
 use super::http::Http;
 use super::mirror::{self, Known, Mirror};
-use super::proposal_branch::{self, ProposalBranch, Proposed};
+use super::proposal_branch::{self, Left, Maker, ProposalBranch, Proposed};
 use super::push::{self, Pushed};
 use super::reader::{Blob, Described, Reader};
 use super::signatures::{Range, Signers, SigningKey};
@@ -21,6 +21,7 @@ use super::tree::{ChangedPath, Listing};
 use super::worker::Worker;
 use super::{GitError, Tip};
 use crate::api::lock::lock;
+use crate::api::text::one_line;
 use crate::api::{CommitId, backoff, paths};
 use crate::wait;
 
@@ -105,6 +106,13 @@ impl Handle {
     /// Returns the branch that is read. If none is configured, it is unknown until the first fetch.
     pub fn branch(&self) -> Option<String> {
         lock(&self.branch).clone()
+    }
+
+    /// Returns branch and directory that are read, in one line. The branch is missing until the first fetch.
+    pub fn source(&self) -> String {
+        let path = Some(self.options.path.as_str()).filter(|path| !path.is_empty());
+        let parts = self.branch().into_iter().chain(path.map(str::to_owned));
+        one_line(&parts.collect::<Vec<_>>().join(":"))
     }
 
     /// Returns the path from the root of the repository for a status path, which is relative to the path that is read.
@@ -312,6 +320,18 @@ impl Handle {
     pub async fn delete_branch(&self, branch: &str, tip: &CommitId) -> Result<Pushed, GitError> {
         let (branch, tip) = (branch.to_owned(), tip.clone());
         self.network.run(move |mirror| proposal_branch::delete(mirror, &branch, &tip)).await
+    }
+
+    /// Returns the branches of the remote whose names start with `prefix`.
+    pub async fn branches_below(&self, prefix: &str) -> Result<Vec<String>, GitError> {
+        let prefix = prefix.to_owned();
+        self.network.run(move |mirror| push::branches_below(mirror, &prefix)).await
+    }
+
+    /// Returns whether an agent left a branch behind.
+    pub async fn left(&self, branch: &str, maker: &Maker) -> Result<Left, GitError> {
+        let (branch, maker) = (branch.to_owned(), maker.clone());
+        self.network.run(move |mirror| proposal_branch::left(mirror, &branch, &maker)).await
     }
 
     /// Repeats an attempt to push until no other writer is faster.

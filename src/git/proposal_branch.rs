@@ -5,10 +5,12 @@
 //! tip takes their place; the push names the commit that it replaces, so that a commit that others pushed in the
 //! meantime makes it fail.
 
+use std::collections::BTreeSet;
+
 use git2::{Commit, Oid, Repository, Tree};
 use tracing::info;
 
-use super::commit::{self, Attempt, Change};
+use super::commit::{self, Attempt, Author, Change};
 use super::heads::commit_id;
 use super::mirror::{Mirror, tracked};
 use super::push::{self, Pushed, Update};
@@ -20,8 +22,10 @@ use crate::api::ids::digest;
 use crate::api::paths::is_within;
 use crate::api::{CommitId, Owner};
 
-/// The trailer of each commit on such a branch. It names the owner of the agent that made the commit.
+/// The trailers of each commit on such a branch. They name the owner of the agent that made the commit, and the branch
+/// and directory that it reads.
 pub const OWNER_TRAILER: &str = "Opsy-Owner";
+pub const SOURCE_TRAILER: &str = "Opsy-Source";
 /// The maximum number of commits on the branch that are examined. A pull request that is open for months has some
 /// hundred.
 const COMMITS: usize = 5_000;
@@ -33,6 +37,8 @@ pub struct ProposalBranch {
     /// The change of the target, which is `change.branch`. Its message has the trailer `OWNER_TRAILER`.
     pub change: Change,
     pub owner: Owner,
+    /// The changes that people declined. A commit with one of them is not pushed.
+    pub declined: BTreeSet<String>,
     /// The directory of the status files, from the root of the repository.
     pub status: String,
     /// The change is not complete yet: what it does not name stays in the branch, unless the target has changed it.
@@ -53,8 +59,30 @@ pub enum Proposed {
         /// Identifies these paths and their content.
         content: String,
     },
+    /// People declined the change, and nothing was pushed.
+    Declined,
     /// The server rejected the update, with this message.
     Rejected { message: String },
+}
+
+/// The agent that makes the commits of such branches.
+#[derive(Clone, Debug)]
+pub struct Maker {
+    pub author: Author,
+    pub owner: Owner,
+    /// The branch and directory that it reads.
+    pub source: String,
+}
+
+/// Whether an agent left a branch behind.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Left {
+    /// The branch does not exist.
+    Absent,
+    /// Its tip is a commit of this agent.
+    Own(CommitId),
+    /// Its tip is a commit of somebody else.
+    Other(CommitId),
 }
 
 /// The branch as it was fetched.
@@ -85,6 +113,9 @@ pub(super) fn attempt(mirror: &mut Mirror, proposal: &ProposalBranch) -> Result<
         Written::Current { commit: None, paths, content } => {
             return Ok(Attempt::Done(Proposed::Current { pushed: None, paths, content }));
         }
+        Written::Current { commit: Some(_), content, .. } if proposal.declined.contains(&content) => {
+            return Ok(Attempt::Done(Proposed::Declined));
+        }
         Written::Current { commit: Some(commit), paths, content } => (commit, paths, content),
     };
     let moves = existing.is_some_and(|existing| existing.base != target);
@@ -111,6 +142,22 @@ pub(super) fn delete(mirror: &mut Mirror, branch: &str, tip: &CommitId) -> Resul
         mirror.untrack(branch)?;
     }
     Ok(deleted)
+}
+
+/// Fetches a branch, and reads who made its tip. An agent adds no commits to those of others, so if the tip is its own,
+/// all that is not in the target is.
+pub(super) fn left(mirror: &mut Mirror, branch: &str, maker: &Maker) -> Result<Left, GitError> {
+    let Some(tip) = mirror.fetch_if_exists(branch)? else { return Ok(Left::Absent) };
+    let folder = mirror.options().folder.clone();
+    let local = |error: git2::Error| GitError::local(&folder, &error);
+    let repo = mirror.repo()?;
+    let commit = tracked(repo, branch).ok_or(GitError::NotSynced)?;
+    let commit = repo.find_commit(commit).map_err(local)?;
+    let is_own = is_made_by(&commit, &maker.author, &maker.owner)
+        && has_trailer(&commit, SOURCE_TRAILER, &maker.source);
+    drop(commit);
+    mirror.untrack(branch)?;
+    Ok(if is_own { Left::Own(tip.commit) } else { Left::Other(tip.commit) })
 }
 
 /// Fetches the branch, if it exists, and finds where it leaves the target.
@@ -151,7 +198,7 @@ fn base(
             return Ok(at);
         }
         let commit = repo.find_commit(at).map_err(local)?;
-        if is_own(&commit, proposal) {
+        if is_made_by(&commit, &proposal.change.author, &proposal.owner) {
             at = commit.parent_id(0).map_err(local)?;
         } else if follows.is_none() || depth::is_cut_at(&commit) {
             return Err(GitError::HistoryCut(commit_id(at)));
@@ -173,13 +220,16 @@ fn other_commits(commit: &Commit<'_>, proposal: &ProposalBranch) -> GitError {
 }
 
 /// Whether this agent made a commit. A commit that a person amended, rebased or picked has another author or committer.
-fn is_own(commit: &Commit<'_>, proposal: &ProposalBranch) -> bool {
-    let own = (proposal.change.author.name.as_bytes(), proposal.change.author.email.as_bytes());
+fn is_made_by(commit: &Commit<'_>, author: &Author, owner: &Owner) -> bool {
+    let own = (author.name.as_bytes(), author.email.as_bytes());
     let is_by_agent =
         [commit.author(), commit.committer()].iter().all(|by| (by.name_bytes(), by.email_bytes()) == own);
-    let trailer = format!("{OWNER_TRAILER}: {}", proposal.owner);
-    let message = String::from_utf8_lossy(commit.message_bytes());
-    commit.parent_count() == 1 && is_by_agent && message.lines().any(|line| line == trailer)
+    commit.parent_count() == 1 && is_by_agent && has_trailer(commit, OWNER_TRAILER, owner.as_str())
+}
+
+fn has_trailer(commit: &Commit<'_>, name: &str, value: &str) -> bool {
+    let trailer = format!("{name}: {value}");
+    String::from_utf8_lossy(commit.message_bytes()).lines().any(|line| line == trailer)
 }
 
 /// Writes the commit into the clone, if one is needed.

@@ -226,6 +226,12 @@ pub(super) fn branches_to_push(mirror: &Mirror) -> Result<Vec<String>, GitError>
     Ok(listed(mirror, Direction::Push)?.branches.into_iter().map(|(name, _)| name).collect())
 }
 
+/// Returns the branches of the remote whose names start with `prefix`.
+pub(super) fn branches_below(mirror: &Mirror, prefix: &str) -> Result<Vec<String>, GitError> {
+    let names = listed(mirror, Direction::Fetch)?.branches.into_iter().map(|(name, _)| name);
+    Ok(names.filter(|name| name.starts_with(prefix)).collect())
+}
+
 /// A push to a repository on this machine creates files in these directories.
 fn check_writable(path: &Path) -> Result<(), GitError> {
     let folder = check_local(path)?.commondir().to_owned();

@@ -4,23 +4,24 @@
 use std::collections::HashSet;
 
 use super::Rendered;
-use crate::api::Owner;
 use crate::api::text::one_line;
-use crate::git::proposal_branch::OWNER_TRAILER;
+use crate::git::proposal_branch::{Maker, OWNER_TRAILER, SOURCE_TRAILER};
 
 /// Maximum length of a subject: longer ones are cut, as most tools would.
 const SUBJECT_LIMIT: usize = 100;
 /// Maximum number of objects that a body lists.
 const BODY_LINES: usize = 50;
 
-/// The message for the files that differ. The last trailer names the owner, if there is one.
-pub(super) fn compose(changed: &[&Rendered], suffix: Option<&str>, owner: Option<&Owner>) -> String {
+/// The message for the files that differ. The last trailers name the agent, if it is given.
+pub(super) fn compose(changed: &[&Rendered], suffix: Option<&str>, maker: Option<&Maker>) -> String {
     let mut message = title(changed);
     if let Some(suffix) = suffix.map(one_line).filter(|suffix| !suffix.is_empty()) {
         message = format!("{message} {suffix}");
     }
-    let owner = owner.map(|owner| format!("{OWNER_TRAILER}: {owner}"));
-    let trailers = trailers(changed).into_iter().chain(owner).collect();
+    let of = |Maker { owner, source, .. }: &Maker| {
+        [format!("{SOURCE_TRAILER}: {source}"), format!("{OWNER_TRAILER}: {owner}")]
+    };
+    let trailers = trailers(changed).into_iter().chain(maker.into_iter().flat_map(of)).collect();
     for part in [body(changed), trailers].iter().filter(|part| !part.is_empty()) {
         message.push_str("\n\n");
         message.push_str(&part.join("\n"));
@@ -90,7 +91,8 @@ fn trailers(changed: &[&Rendered]) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::git::commit::Edit;
+    use crate::api::Owner;
+    use crate::git::commit::{Author, Edit};
 
     fn file(resource: &str, summary: Option<&str>, trailers: &[(&'static str, &str)]) -> Rendered {
         Rendered {
@@ -145,11 +147,14 @@ mod tests {
     }
 
     #[test]
-    fn commits_of_a_pull_request_name_the_owner() {
+    fn commits_of_a_pull_request_name_the_agent() {
+        let author = Author { name: "Opsy".to_owned(), email: "opsy@example.com".to_owned() };
         let owner = Owner::parse("team-a").expect("an owner");
-        let message = compose(&[&file("a", None, &[])], Some("[skip ci]"), Some(&owner));
-        assert_eq!(message, "opsy: update status of a [skip ci]\n\nOpsy-Resource: a\nOpsy-Owner: team-a\n");
-        assert_eq!(compose(&[], None, Some(&owner)), "opsy: update 0 files\n\nOpsy-Owner: team-a\n");
+        let maker = Maker { author, owner, source: "main:prod".to_owned() };
+        let message = compose(&[&file("a", None, &[])], Some("[skip ci]"), Some(&maker));
+        let agent = "Opsy-Source: main:prod\nOpsy-Owner: team-a\n";
+        assert_eq!(message, format!("opsy: update status of a [skip ci]\n\nOpsy-Resource: a\n{agent}"));
+        assert_eq!(compose(&[], None, Some(&maker)), format!("opsy: update 0 files\n\n{agent}"));
     }
 
     #[test]

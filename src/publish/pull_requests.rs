@@ -1,7 +1,8 @@
 //! Publishing by a pull request: the files are committed to a branch of this agent's own, and one pull request is opened
 //! for it, updated, and closed when nothing differs from its target any more. The branch is rebuilt from all files
-//! whenever something has changed, so it always contains the whole difference.
+//! whenever something has changed, so it always contains the whole difference. What a person declined is not pushed.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use futures::future::BoxFuture;
@@ -11,12 +12,12 @@ use super::change::Files;
 use super::error::PublishError;
 use super::{At, Attempted, Place, Publish, pull_request_text};
 use crate::api::{CommitId, Owner};
-use crate::forge::pull_request::{self, Proposal, Wish};
-use crate::forge::{self, Client, ForgeError};
+use crate::forge::pull_request::{self, Known, Proposal, Why, Wish};
+use crate::forge::{self, Client, ForgeError, PullRequest};
 use crate::git::GitError;
 use crate::git::commit::Outcome;
 use crate::git::proposal_branch::{ProposalBranch, Proposed};
-use crate::git::push::Pushed;
+use crate::git::push;
 use crate::settings::RepoSettings;
 
 /// Connects to the forge. It is called for each use, because tokens are replaced.
@@ -26,6 +27,14 @@ pub type Connect = Arc<dyn Fn() -> BoxFuture<'static, Result<Client, ForgeError>
 const PREFIX: &str = "opsy/";
 /// Why a pull request is closed.
 const OBSOLETE: &str = "Nothing differs from the target branch, so there is nothing to merge.";
+
+/// The result of a push.
+struct Pushed {
+    proposed: Proposed,
+    /// The pull requests from the branch, if the forge was asked for them.
+    listed: Option<Vec<PullRequest>>,
+    known: Known,
+}
 
 impl Publish {
     /// Proposes what differs from the target.
@@ -52,30 +61,54 @@ impl Publish {
         // Until everything is as it must be, the next attempt starts from the beginning.
         self.place = None;
         let files = Self::by_path(&folder, batch.files, setters.files);
+        let maker = self.maker(settings, &owner);
         let proposal = ProposalBranch {
             name: branch.clone(),
-            change: self.change(settings, &target, &files, Some(&owner)),
+            change: self.change(settings, &target, &files, Some(&maker)),
             owner,
+            declined: BTreeSet::new(),
             status: folder.clone(),
             is_incomplete: batch.is_incomplete,
         };
-        let outcome = match self.git.propose(&proposal).await? {
-            Proposed::Rejected { message } => Outcome::Rejected { message },
+        let Pushed { proposed, listed, known } = self.push(proposal).await?;
+        let (outcome, is_open) = match proposed {
+            Proposed::Rejected { message } => return Ok(rejected(message, failure)),
+            Proposed::Declined => (Outcome::Unchanged, false),
             Proposed::Obsolete { tip } => {
-                self.close(&branch, tip).await?;
-                Outcome::Unchanged
+                if listed.is_some() || tip.is_some() {
+                    self.close(&branch, tip, (OBSOLETE, listed)).await?;
+                }
+                (Outcome::Unchanged, false)
             }
             Proposed::Current { pushed, paths, content } => {
-                self.open(&branch, &target, (&paths, &files), content).await?;
-                pushed.map_or(Outcome::Unchanged, |commit| Outcome::Pushed { commit, paths })
+                let is_open = self.open(&branch, &target, (&paths, &files), content, listed).await?;
+                (pushed.map_or(Outcome::Unchanged, |commit| Outcome::Pushed { commit, paths }), is_open)
             }
         };
-        if !matches!(outcome, Outcome::Rejected { .. }) {
-            self.content.published();
-            self.place = Some(self.place_of(&target, &branch, &folder, version).await?);
-        }
+        self.content.published();
+        self.place = Some(self.place_of(&target, &branch, &folder, version).await?);
+        self.pulls = Some((branch, Known { is_open, ..known }));
         // All of it was compared with the remote, whatever follows.
         Ok(Attempted { outcome, is_incomplete: false, setters: failure })
+    }
+
+    /// Pushes a change, unless a person declined it. As long as no pull request was open, the forge need not be asked
+    /// before: only this agent opens one.
+    async fn push(&mut self, mut proposal: ProposalBranch) -> Result<Pushed, PublishError> {
+        let before = self.pulls.take().filter(|(branch, known)| *branch == proposal.name && !known.is_open);
+        if let Some((_, known)) = before {
+            proposal.declined.clone_from(&known.declined);
+            let proposed = self.git.propose(&proposal).await?;
+            // A person can have reopened what was declined.
+            if proposed != Proposed::Declined {
+                return Ok(Pushed { proposed, listed: None, known });
+            }
+        }
+        let listed = self.client().await?.pull_requests_from(&proposal.name).await?;
+        let known = Known::of(&listed, &proposal.change.branch);
+        proposal.declined = if known.is_open { BTreeSet::new() } else { known.declined.clone() };
+        let proposed = self.git.propose(&proposal).await?;
+        Ok(Pushed { proposed, listed: Some(listed), known })
     }
 
     async fn place_of(
@@ -92,14 +125,15 @@ impl Publish {
         Ok(Place { branch: target.to_owned(), folder: folder.to_owned(), at: At::Proposal { tips, setters } })
     }
 
-    /// Opens the pull request, or updates it.
+    /// Opens the pull request, or updates it. Returns whether it is open now.
     async fn open(
         &self,
         branch: &str,
         target: &str,
         (paths, files): (&[String], &Files),
         content: String,
-    ) -> Result<(), PublishError> {
+        listed: Option<Vec<PullRequest>>,
+    ) -> Result<bool, PublishError> {
         let wish = Wish::Open(Proposal {
             target: target.to_owned(),
             base: target.to_owned(),
@@ -107,21 +141,28 @@ impl Publish {
             text: pull_request_text::text(paths, files, target),
             content,
         });
-        let proposed = forge::propose(&self.client().await?, branch, &wish).await?;
+        let proposed = forge::propose_after(&self.client().await?, branch, &wish, listed).await?;
         info!(branch, result = ?proposed, "the pull request is up to date");
-        Ok(())
+        Ok(!matches!(proposed, forge::Proposed::Left(Why::Declined(_))))
     }
 
-    /// Closes the pull request and then deletes its branch, if there is one.
-    async fn close(&self, branch: &str, tip: Option<CommitId>) -> Result<(), PublishError> {
-        let Some(tip) = tip else { return Ok(()) };
-        let wish = Wish::Obsolete { why: OBSOLETE.to_owned() };
-        let proposed = forge::propose(&self.client().await?, branch, &wish).await?;
+    /// Closes the pull request, and then deletes its branch, if there is one. A forge can keep it open without its branch.
+    pub(super) async fn close(
+        &self,
+        branch: &str,
+        tip: Option<CommitId>,
+        (why, listed): (&str, Option<Vec<PullRequest>>),
+    ) -> Result<(), PublishError> {
+        let wish = Wish::Obsolete { why: why.to_owned() };
+        let proposed = forge::propose_after(&self.client().await?, branch, &wish, listed).await?;
         info!(branch, result = ?proposed, "there is nothing to propose");
+        let Some(tip) = tip else { return Ok(()) };
         match self.git.delete_branch(branch, &tip).await? {
-            Pushed::Done => info!(branch, "the branch of the pull request was deleted"),
-            Pushed::Lost => info!(branch, "the branch of the pull request was changed by others and stays"),
-            Pushed::Rejected { message } => {
+            push::Pushed::Done => info!(branch, "the branch of the pull request was deleted"),
+            push::Pushed::Lost => {
+                info!(branch, "the branch of the pull request was changed by others and stays")
+            }
+            push::Pushed::Rejected { message } => {
                 warn!(branch, error = message, "the server rejects the deletion of the branch, which stays");
             }
         }
@@ -134,9 +175,18 @@ impl Publish {
     }
 }
 
+fn rejected(message: String, setters: Option<String>) -> Attempted {
+    Attempted { outcome: Outcome::Rejected { message }, is_incomplete: false, setters }
+}
+
 /// Returns the branch of the pull request for a target. Agents with different owners never share one.
 pub fn branch(owner: &Owner, target: &str) -> String {
-    pull_request::branch(&format!("{}/", pull_request::branch(PREFIX, owner.as_str())), target)
+    pull_request::branch(&below(owner), target)
+}
+
+/// Returns what the branches of an owner start with.
+pub(super) fn below(owner: &Owner) -> String {
+    format!("{}/", pull_request::branch(PREFIX, owner.as_str()))
 }
 
 #[cfg(test)]
@@ -149,5 +199,7 @@ mod tests {
         assert_eq!(name("team-a", "main"), "opsy/team-a/main");
         assert_ne!(name("team.a", "main"), name("team_a", "main"));
         assert_ne!(name("team", "release/1"), name("team", "release-1"));
+        let below = below(&Owner::parse("team").expect("an owner"));
+        assert!(name("team", "main").starts_with(&below) && !name("team-a", "main").starts_with(&below));
     }
 }

@@ -16,6 +16,8 @@ pub(super) struct Schedule {
     quiet: Option<Instant>,
     /// After a failure: time of the next attempt.
     retry: Option<Instant>,
+    /// Time of another task, which delays no changes.
+    also: Option<Instant>,
     failures: u32,
 }
 
@@ -36,13 +38,18 @@ impl Schedule {
         *self = Self { retry: Some(now + wait), failures: self.failures + 1, ..Self::default() };
     }
 
+    /// Sets when another task is due.
+    pub fn also(&mut self, due: Option<Instant>) {
+        self.also = due;
+    }
+
     pub fn failures(&self) -> u32 {
         self.failures
     }
 
     /// When to publish; `None` if nothing is waiting.
     pub fn due(&self) -> Option<Instant> {
-        self.retry.or(self.quiet)
+        self.retry.or_else(|| self.quiet.into_iter().chain(self.also).min())
     }
 }
 
@@ -64,6 +71,17 @@ mod tests {
             schedule.woken(start + Duration::from_secs(second), QUIET);
         }
         assert_eq!(schedule.due(), Some(start + LONGEST_WAIT));
+        schedule.published();
+        assert_eq!(schedule.due(), None);
+    }
+
+    #[test]
+    fn another_task_delays_no_changes() {
+        let (start, mut schedule) = (Instant::now(), Schedule::default());
+        schedule.also(Some(start + 10 * QUIET));
+        assert_eq!(schedule.due(), Some(start + 10 * QUIET));
+        schedule.woken(start, QUIET);
+        assert_eq!(schedule.due(), Some(start + QUIET));
         schedule.published();
         assert_eq!(schedule.due(), None);
     }

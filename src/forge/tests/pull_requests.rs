@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::{NEW, pull};
 use crate::forge::contract::PullRequest;
-use crate::forge::pull_request::{Decision, Proposal, Why, Wish, branch, decide};
+use crate::forge::pull_request::{Decision, Known, Proposal, Why, Wish, branch, decide};
 
 fn proposal(content: &str) -> Proposal {
     Proposal {
@@ -47,7 +47,11 @@ fn one_is_opened_left_alone_and_updated() {
 #[test]
 fn an_obsolete_one_is_closed() {
     let obsolete = Wish::Obsolete { why: "The images are active.".to_owned() };
-    let close = Decision::Close { number: 3, why: "The images are active.".to_owned() };
+    // Without the marker: if the same change is due again, it is proposed again.
+    let (why, body) = ("The images are active.".to_owned(), "Two images were built.\n".to_owned());
+    let close = Decision::Close { number: 3, why, body: body.clone() };
+    let closed = PullRequest { is_open: false, body, ..own(3, "a") };
+    assert_eq!(next(&wish("a"), &[closed]), create("a"));
     assert_eq!(next(&obsolete, &[own(3, "a")]), close);
     assert_eq!(
         next(&obsolete, &[PullRequest { is_open: false, ..own(3, "a") }]),
@@ -72,10 +76,29 @@ fn a_closed_one_is_never_reopened_and_its_change_not_proposed_again() {
 }
 
 #[test]
+fn what_a_person_closed_is_known_before_anything_is_pushed() {
+    let of = |number, content: &str| {
+        let made = Proposal { target: "main".to_owned(), ..proposal(content) };
+        PullRequest { is_open: false, body: made.body().expect("short enough"), ..own(number, content) }
+    };
+    let pulls = [
+        of(1, "a"),
+        PullRequest { is_merged: true, ..of(2, "b") },
+        PullRequest { base_branch: "other".to_owned(), ..of(3, "c") },
+        PullRequest { is_open: true, base_branch: "other".to_owned(), ..of(4, "d") },
+    ];
+    let declined = ["a".to_owned()];
+    assert_eq!(Known::of(&pulls, "main"), Known { is_open: false, declined: declined.clone().into() });
+    let open = [of(1, "a"), PullRequest { is_open: true, ..of(2, "e") }];
+    assert_eq!(Known::of(&open, "main"), Known { is_open: true, declined: declined.into() });
+}
+
+#[test]
 fn one_for_another_branch_is_closed_first() {
     let other = PullRequest { base_branch: "old`main".to_owned(), ..own(3, "a") };
     let why = "Changes are now proposed for the branch `main`.".to_owned();
-    assert_eq!(next(&wish("a"), &[other]), Decision::Close { number: 3, why });
+    let body = "Two images were built.\n".to_owned();
+    assert_eq!(next(&wish("a"), &[other]), Decision::Close { number: 3, why, body });
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Publishing by pull request: a real Git server, and the emulated forges, which show its branches. Tests assert on what
 //! Git and the forge hold afterwards.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use futures::FutureExt as _;
@@ -31,6 +32,7 @@ struct Files {
     batch: Mutex<Batch>,
     commit: Mutex<Option<CommitId>>,
     ami: Mutex<String>,
+    owner: Mutex<Option<Owner>>,
 }
 
 impl Content for Files {
@@ -40,7 +42,8 @@ impl Content for Files {
     fn published(&self) {}
     fn forget(&self) {}
     fn owner(&self) -> Option<Owner> {
-        Some(Owner::parse("team-a").expect("an owner"))
+        let owner = self.owner.lock().expect("not poisoned").clone();
+        Some(owner.unwrap_or_else(|| Owner::parse("team-a").expect("an owner")))
     }
     fn commit(&self) -> Option<CommitId> {
         self.commit.lock().expect("not poisoned").clone()
@@ -65,8 +68,29 @@ struct World<'a> {
     git: Handle,
     pull: Pull<'a>,
     files: Arc<Files>,
+    settings: Arc<Mutex<RepoSettings>>,
     publisher: Publisher,
     stop: CancellationToken,
+}
+
+/// Starts a publisher.
+fn start(
+    git: &Handle,
+    pull: &Pull<'_>,
+    settings: &Arc<Mutex<RepoSettings>>,
+    files: &Arc<Files>,
+) -> (Publisher, CancellationToken) {
+    let settings = Arc::clone(settings);
+    let known = Arc::new(move || Some(settings.lock().expect("not poisoned").clone()));
+    let (publish, publisher) = Publish::new(git.clone(), known, files.clone(), Timestamp::now);
+    let (kind, api, repository) = (pull.kind, pull.api(), pull.repository.clone());
+    let publish = publish.with_forge(Arc::new(move || {
+        let client = super::client(kind, &api, &repository, super::TOKEN, None);
+        async { Ok(client) }.boxed()
+    }));
+    let stop = CancellationToken::new();
+    tokio::spawn(publish.run(stop.clone()));
+    (publisher, stop)
 }
 
 impl Drop for World<'_> {
@@ -84,24 +108,28 @@ impl<'a> World<'a> {
     async fn with(bed: &'a Bed, kind: GitHost, settings: &str, options: impl FnOnce(&mut Options)) -> Self {
         let server = GitServer::start();
         server.remote().commit("main", &[("a.yaml", Some("1"))]);
-        let repository = format!("platform/{}", kind.name().to_lowercase());
+        static WORLDS: AtomicUsize = AtomicUsize::new(0);
+        let number = WORLDS.fetch_add(1, Ordering::Relaxed);
+        let repository = format!("platform/{}-{number}", kind.name().to_lowercase());
         let git = server.remote().path().to_owned();
         bed.control("repository", json!({ "repository": repository, "git": git }));
         let pull = Pull { bed, kind, repository, number: 0, head: String::new() };
-        let (api, handle) = (pull.api(), server.handle_with(options));
-        handle.fetch().await.expect("a tip");
-        let settings: RepoSettings = serde_json::from_str(settings).expect("settings");
-        let files = Arc::new(Files::default());
-        let known = Arc::new(move || Some(settings.clone()));
-        let (publish, publisher) = Publish::new(handle.clone(), known, files.clone(), Timestamp::now);
-        let repository = pull.repository.clone();
-        let publish = publish.with_forge(Arc::new(move || {
-            let client = super::client(kind, &api, &repository, super::TOKEN, None);
-            async { Ok(client) }.boxed()
-        }));
-        let stop = CancellationToken::new();
-        tokio::spawn(publish.run(stop.clone()));
-        Self { server, git: handle, pull, files, publisher, stop }
+        let git = server.handle_with(options);
+        git.fetch().await.expect("a tip");
+        let settings = serde_json::from_str(settings).expect("settings");
+        let (settings, files) = (Arc::new(Mutex::new(settings)), Arc::new(Files::default()));
+        let (publisher, stop) = start(&git, &pull, &settings, &files);
+        Self { server, git, pull, files, settings, publisher, stop }
+    }
+
+    /// Stops the publisher and starts another one, which knows nothing of the first.
+    fn restart(&mut self) {
+        self.stop.cancel();
+        (self.publisher, self.stop) = start(&self.git, &self.pull, &self.settings, &self.files);
+    }
+
+    fn set(&self, settings: &str) {
+        *self.settings.lock().expect("not poisoned") = serde_json::from_str(settings).expect("settings");
     }
 
     fn name(&self) -> &'static str {
@@ -160,6 +188,10 @@ impl<'a> World<'a> {
         self.pull.control("change-pull", change);
     }
 
+    fn states(&self) -> Vec<String> {
+        self.pulls().iter().map(|pull| pull[0].as_str().expect("a state").to_owned()).collect()
+    }
+
     fn proposed(&self, file: &str) -> Option<String> {
         self.remote().file(BRANCH, file)
     }
@@ -189,7 +221,12 @@ async fn one_pull_request_is_opened_updated_rebuilt_and_closed() {
         assert_eq!(world.remote().log("main"), ["by hand"], "the target is left to people");
         let text = world.pull.shown(1)["body"].as_str().expect("a text").to_owned();
         assert!(text.contains("- `one`: `one is built`\n"), "{}: {text}", world.name());
-        assert!(world.remote().message(BRANCH).ends_with("Opsy-Resource: one\nOpsy-Owner: team-a\n"));
+        assert!(
+            world
+                .remote()
+                .message(BRANCH)
+                .ends_with("Opsy-Resource: one\nOpsy-Source: main\nOpsy-Owner: team-a\n")
+        );
 
         bed.requests();
         world.server.journal();
@@ -300,6 +337,143 @@ async fn what_a_person_closes_is_not_proposed_again() {
 }
 
 #[tokio::test]
+async fn what_a_person_closes_is_not_pushed_again_after_its_branch_was_deleted() {
+    let bed = Bed::start();
+    for kind in KINDS {
+        let mut world = World::new(&bed, kind, PULL_REQUEST).await;
+        world.put("one", Some("built"));
+        world.publish().await;
+        world.close_by_hand(1, false);
+        world.remote().delete(BRANCH);
+        for is_new in [false, false, true] {
+            world.commit(&[("README.md", Some("news"))]).await;
+            if is_new {
+                world.restart();
+            }
+            world.publish().await;
+            assert_eq!(world.remote().tip(BRANCH), None, "{}", world.name());
+        }
+        assert_eq!(world.states(), ["closed"], "{}", world.name());
+        // A person changes their mind. The others need the branch for it.
+        if kind == GitHost::GitLab {
+            world.pull.control("change-pull", json!({ "number": 1, "state": "open" }));
+            world.commit(&[("README.md", Some("more"))]).await;
+            world.publish().await;
+            assert_eq!(world.proposed("status/one.yaml").as_deref(), Some("built"), "it is kept up to date");
+            world.close_by_hand(1, false);
+        }
+        world.put("one", Some("rebuilt"));
+        world.publish().await;
+        assert_eq!(world.states(), ["closed", "open"], "{}", world.name());
+        assert_eq!(world.proposed("status/one.yaml").as_deref(), Some("rebuilt"), "{}", world.name());
+    }
+}
+
+#[tokio::test]
+async fn a_pull_request_without_its_branch_is_closed_when_nothing_differs() {
+    let bed = Bed::start();
+    for kind in KINDS {
+        let world = World::new(&bed, kind, PULL_REQUEST).await;
+        world.put("one", Some("built"));
+        world.publish().await;
+        world.remote().delete(BRANCH);
+        world.commit(&[("status/one.yaml", Some("built"))]).await;
+        world.publish().await;
+        assert_eq!(world.states(), ["closed"], "{}", world.name());
+        // From now on, commits to the target cost no request to the forge.
+        bed.requests();
+        world.commit(&[("README.md", Some("news"))]).await;
+        world.publish().await;
+        assert_eq!(bed.requests(), [], "{}", world.name());
+    }
+}
+
+const RELEASE: &str = r#"{"publish": {"mode": "PullRequest", "branch": "release"}}"#;
+
+#[tokio::test]
+async fn a_pull_request_that_is_not_wanted_any_more_is_closed_and_its_branch_deleted() {
+    let bed = Bed::start();
+    let other = Owner::parse("team-b").expect("an owner");
+    for kind in KINDS {
+        for is_restarted in [false, true] {
+            for (settings, open) in [
+                (r#"{"publish": {"mode": "Commit"}}"#, None),
+                (r#"{"publish": {"mode": "PullRequest", "enabled": false}}"#, None),
+                (RELEASE, Some("opsy/team-a/release")),
+                (PULL_REQUEST, Some("opsy/team-b/main")),
+            ] {
+                // Nobody knows the owner before the restart. All forges close in the same way.
+                let is_unknown = is_restarted && settings == PULL_REQUEST;
+                if is_unknown || kind != GitHost::Gitea && (is_restarted || settings != RELEASE) {
+                    continue;
+                }
+                let mut world = World::new(&bed, kind, PULL_REQUEST).await;
+                world.remote().commit("release", &[("b", Some("1"))]);
+                world.put("one", Some("built"));
+                world.publish().await;
+                assert!(world.remote().tip(BRANCH).is_some(), "{}", world.name());
+                world.set(settings);
+                if settings == PULL_REQUEST {
+                    *world.files.owner.lock().expect("not poisoned") = Some(other.clone());
+                }
+                if is_restarted {
+                    world.restart();
+                }
+                world.flush().await;
+                let context = format!("{} {settings} {is_restarted}", world.name());
+                let states = world.states();
+                assert_eq!(states, ["closed", "open"][..1 + usize::from(open.is_some())], "{context}");
+                assert_eq!(world.remote().tip(BRANCH), None, "{context}");
+                assert!(open.is_none_or(|open| world.remote().tip(open).is_some()), "{context}");
+                if open.is_none() {
+                    bed.requests();
+                    world.server.journal();
+                    world.flush().await;
+                    assert_eq!((bed.requests(), world.server.journal()), Default::default(), "{context}");
+                }
+                // The same change can be due again.
+                open.into_iter().for_each(|_| world.close_by_hand(2, true));
+                if world.remote().file("main", "status/one.yaml").is_some() {
+                    world.commit(&[("status/one.yaml", None)]).await;
+                }
+                *world.files.owner.lock().expect("not poisoned") = None;
+                world.set(PULL_REQUEST);
+                world.publish().await;
+                assert_eq!(world.states().last().map(String::as_str), Some("open"), "{context}");
+                assert_eq!(world.proposed("status/one.yaml").as_deref(), Some("built"), "{context}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn branches_of_others_stay_when_the_mode_changes() {
+    let bed = Bed::start();
+    let mut world = World::new(&bed, GitHost::Gitea, PULL_REQUEST).await;
+    world.put("one", Some("built"));
+    world.publish().await;
+    let repo = world.remote().repo();
+    let base = repo.revparse_single("main").expect("the target").peel_to_commit().expect("a commit");
+    let opsy = git2::Signature::now("Opsy", "opsy@users.noreply.local").expect("a signature");
+    // An agent with the same owner reads another branch, and a person has another name.
+    for (name, source) in [("dev", "dev"), ("by-hand", "main")] {
+        let author = if source == "dev" { opsy.clone() } else { base.author().to_owned() };
+        let message = format!("x\n\nOpsy-Source: {source}\nOpsy-Owner: team-a\n");
+        let reference = format!("refs/heads/opsy/team-a/{name}");
+        let tree = base.tree().expect("a tree");
+        repo.commit(Some(&reference), &author, &opsy, &message, &tree, &[&base]).expect("a commit");
+    }
+    let theirs = world.remote().commit(BRANCH, &[("status/one.yaml", Some("mine"))]);
+    world.set(r#"{"publish": {"mode": "Commit"}}"#);
+    world.restart();
+    world.publish().await;
+    assert_eq!(world.remote().tip(BRANCH), Some(theirs));
+    assert_eq!(world.states(), ["open"]);
+    assert!(world.remote().tip("opsy/team-a/dev").is_some());
+    assert!(world.remote().tip("opsy/team-a/by-hand").is_some());
+}
+
+#[tokio::test]
 async fn a_branch_with_commits_of_others_is_left_alone_and_named() {
     let bed = Bed::start();
     for kind in KINDS {
@@ -359,8 +533,10 @@ async fn an_error_of_the_forge_is_reported_and_survived() {
         let (reason, message) = world.failure().await;
         assert_eq!(reason, reasons::PULL_REQUEST_FAILED, "{}: {message}", world.name());
         assert!(message.contains("HTTP 401") && message.contains(world.name()), "{message}");
-        assert_eq!(world.proposed("status/one.yaml").as_deref(), Some("built"), "{}", world.name());
+        assert_eq!(world.proposed("status/one.yaml"), None, "{}: it may have been declined", world.name());
         bed.control("tokens", json!({ "token": super::TOKEN, "state": "ok" }));
+        bed.control("faults", json!({ "kind": "status", "status": 500, "method": "POST", "count": 1 }));
+        assert_eq!(world.failure().await.0, reasons::PULL_REQUEST_FAILED, "{}", world.name());
         let tip = world.remote().tip(BRANCH);
         world.publish().await;
         assert_eq!(world.pulls(), [json!(["open", "opsy: one is built", "main"])], "{}", world.name());
