@@ -35,7 +35,7 @@ use crate::wait;
 
 use error::PublishError;
 use former::Former;
-pub use pull_requests::{Connect, branch as pull_request_branch};
+pub use pull_requests::{Connect, branch as pull_request_branch, is_branch as is_pull_request_branch};
 use schedule::Schedule;
 use setters::SetterFiles;
 pub use state::Publishing;

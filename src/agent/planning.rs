@@ -200,7 +200,8 @@ impl Trees {
             true => Arc::default(),
             false => {
                 check_status_branch(&synced.set.settings, scratch)?;
-                self.proposed_status(&synced).await?.unwrap_or_else(|| synced.status_files.clone())
+                let proposed = self.proposed_status(scratch, &synced).await?;
+                proposed.unwrap_or_else(|| synced.status_files.clone())
             }
         };
         let objects = Arc::new(Objects::new(synced.set.clone(), files));
@@ -208,16 +209,40 @@ impl Trees {
         Ok(Planned { side, objects, is_new: false })
     }
 
-    /// The status in the open pull request of the agent, if it publishes by pull request and the clone has its branch. It
-    /// is newer than that of the base.
-    async fn proposed_status(&self, synced: &Synced) -> Result<Option<Arc<Vec<StatusFile>>>, GitError> {
+    /// The status in the open pull request of the agent, if it publishes by pull request and the clone has its branch. A
+    /// branch that a clone keeps after its pull request was merged does not count.
+    async fn proposed_status(
+        &self,
+        scratch: &Scratch,
+        synced: &Synced,
+    ) -> anyhow::Result<Option<Arc<Vec<StatusFile>>>> {
         let publish = synced.set.settings.publish.clone().unwrap_or_default();
         if publish.enabled == Some(false) || publish.mode != Some(PublishMode::PullRequest) {
             return Ok(None);
         }
         let target = written(publish.branch.as_ref()).unwrap_or(&self.branch);
-        let branch = publish::pull_request_branch(&synced.owner(&self.owner), target);
+        let Some(branch) = self.proposed_branch(scratch, synced, target)? else { return Ok(None) };
+        if !scratch.is_ahead_in(&branch, &synced.commit, &self.sync.status_folder(&synced.set))? {
+            return Ok(None);
+        }
         Ok(self.sync.status_on(&branch, synced).await?.map(Arc::new))
+    }
+
+    /// The branch of the agent's pull request for a target. If the owner of the agent is not known, because only its
+    /// cluster knows it, the only branch for this target counts.
+    fn proposed_branch(
+        &self,
+        scratch: &Scratch,
+        synced: &Synced,
+        target: &str,
+    ) -> anyhow::Result<Option<String>> {
+        if self.is_owner_set || synced.set.settings.agent_id.is_some() {
+            let branch = publish::pull_request_branch(&synced.owner(&self.owner), target);
+            return Ok(Some(branch).filter(|branch| scratch.has_branch(branch)));
+        }
+        let mut branches = scratch.branches()?;
+        branches.retain(|branch| publish::is_pull_request_branch(branch, target));
+        Ok(branches.pop().filter(|_| branches.is_empty()))
     }
 
     /// The tree that is planned. The status that the base has published is that of both trees, because the agent writes

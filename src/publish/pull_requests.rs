@@ -189,6 +189,11 @@ pub(super) fn below(owner: &Owner) -> String {
     format!("{}/", pull_request::branch(PREFIX, owner.as_str()))
 }
 
+/// Whether this can be the branch of the pull request of any agent for a target.
+pub fn is_branch(name: &str, target: &str) -> bool {
+    name.starts_with(PREFIX) && name.ends_with(&pull_request::branch("/", target))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -198,6 +203,8 @@ mod tests {
         let name = |owner: &str, target: &str| branch(&Owner::parse(owner).expect("an owner"), target);
         assert_eq!(name("team-a", "main"), "opsy/team-a/main");
         assert_ne!(name("team.a", "main"), name("team_a", "main"));
+        assert!(is_branch(&name("team.a", "release/1"), "release/1"));
+        assert!(!is_branch(&name("team-a", "main"), "release/1") && !is_branch("feature/main", "main"));
         assert_ne!(name("team", "release/1"), name("team", "release-1"));
         let below = below(&Owner::parse("team").expect("an owner"));
         assert!(name("team", "main").starts_with(&below) && !name("team-a", "main").starts_with(&below));

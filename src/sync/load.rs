@@ -252,7 +252,6 @@ impl Sync {
         Ok((set, sources))
     }
 
-    /// The status folder from the root of the repository.
     /// Returns the status files that a branch has for a commit that was synced, if the branch exists.
     ///
     /// # Errors
@@ -265,7 +264,8 @@ impl Sync {
         status_files::on_branch(&self.git, branch, &self.status_folder(&synced.set)).await
     }
 
-    fn status_folder(&self, set: &ObjectSet) -> String {
+    /// The status folder from the root of the repository.
+    pub fn status_folder(&self, set: &ObjectSet) -> String {
         self.git.status_folder(set.settings.status_path())
     }
 }

@@ -47,6 +47,39 @@ impl Scratch {
         self.repo.find_reference(&branch_ref(branch)).is_ok()
     }
 
+    /// The branches of the remote that the scratch repository has.
+    ///
+    /// # Errors
+    /// If they cannot be listed.
+    pub fn branches(&self) -> Result<Vec<String>, ScratchError> {
+        let mut names = Vec::new();
+        for reference in self.repo.references_glob(&format!("{HEADS}*"))? {
+            names.extend(reference?.name().ok().and_then(|name| name.strip_prefix(HEADS)).map(str::to_owned));
+        }
+        Ok(names)
+    }
+
+    /// Whether a commit has the files of a directory as they were when a branch was made from it, so that those of the
+    /// branch are newer. If a shallow clone lacks the commit from which the branch was made, they count as newer.
+    ///
+    /// # Errors
+    /// If the branch or the commit cannot be read.
+    pub fn is_ahead_in(
+        &self,
+        branch: &str,
+        commit: &CommitId,
+        directory: &str,
+    ) -> Result<bool, ScratchError> {
+        let tip = self.repo.find_reference(&branch_ref(branch))?.peel_to_commit()?.id();
+        let at = Oid::from_str(commit.as_str())?;
+        let Ok(fork) = self.repo.merge_base(tip, at) else { return Ok(true) };
+        let files = |commit: Oid| -> Result<Option<Oid>, git2::Error> {
+            let tree = self.repo.find_commit(commit)?.tree()?;
+            Ok(tree.get_path(Path::new(directory)).ok().map(|entry| entry.id()))
+        };
+        Ok(fork != tip && files(fork)? == files(at)?)
+    }
+
     /// Gives the branch that the agent reads this tip, which the clone of a pull request may not have.
     ///
     /// # Errors

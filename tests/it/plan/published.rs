@@ -56,4 +56,28 @@ fn the_branch_of_the_pull_request_of_the_agent_has_the_newest_status() {
     let plan = plan();
     assert_eq!((&plan["unknown"], &plan["anyway"]), (&json!([]), &json!([])), "{plan:#}");
     assert_eq!(actions(&plan["because"]), ["Apply ar/demo"]);
+
+    // The agent's owner may be known to its cluster alone.
+    planned.edit("opsy.yaml", "agentID: test\n", "");
+    planned.git(&["commit", "--quiet", "--all", "-m", "an owner of the cluster"]);
+    let base = planned.git(&["rev-parse", "HEAD"]).trim().to_owned();
+    let of_any = planned.plan(&["--base", &base, "--head", &base, "--branch", "main"]);
+    assert_eq!((&of_any["unknown"], &of_any["anyway"]), (&json!([]), &json!([])), "{of_any:#}");
+}
+
+/// A fetch without `--prune` keeps the branch of a pull request that was merged.
+#[test]
+fn the_branch_of_a_merged_pull_request_does_not_hide_the_newer_status_of_the_base() {
+    let planned = Planned::new();
+    planned.git(&["update-ref", "refs/remotes/origin/opsy/test/main", "origin/main"]);
+    older_status(&planned);
+    planned.git(&["switch", "--quiet", "--detach", "origin/main"]);
+    planned.edit("opsy.yaml", "publish:\n", "publish:\n  mode: PullRequest\n");
+    planned.git(&["commit", "--quiet", "--all", "-m", "publish by pull request"]);
+    let plan = planned.plan(&["--base", "HEAD", "--head", "HEAD", "--branch", "main"]);
+    assert_eq!(
+        (&plan["unknown"], &plan["unchanged"]),
+        (&json!([]), &json!(["pb/node", "ar/demo"])),
+        "{plan:#}"
+    );
 }
