@@ -1,9 +1,9 @@
 //! Reads the objects at a place with their status, for the commands that show several of them. Read-only.
 
 pub mod held;
+pub mod recorded;
 
 use std::collections::BTreeMap;
-use std::io::ErrorKind;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
@@ -19,20 +19,17 @@ use super::target;
 use crate::api::builder::PackerBuilderStatus;
 use crate::api::refresher::AMIRefresherStatus;
 use crate::api::status::RepositoryStatus;
-use crate::api::{DEFAULT_LEASE, Key, Kind, ObjectKey};
-use crate::engine::kubernetes::memory;
+use crate::api::{Key, Kind, ObjectKey};
 use crate::engine::standalone::folders::{self, RunDirectory};
-use crate::engine::standalone::{home, memory_file, objects_dir, runs_dir};
+use crate::engine::standalone::{home, objects_dir, runs_dir};
 use crate::telemetry::out;
 use held::HeldImage;
+use recorded::Unknown;
 
 /// Maximum number of objects per response of the API server.
 const PAGE: u32 = 500;
 /// Both kinds, in the order in which they are shown.
 const KINDS: [Kind; 2] = [Kind::PackerBuilder, Kind::AMIRefresher];
-
-/// How to name the Lease of the agent.
-const NAME_LEASE: &str = "name the namespace of the agent with -n, and its Lease with --lease-name";
 
 #[derive(clap::Args)]
 pub struct ReadFlags {
@@ -41,9 +38,9 @@ pub struct ReadFlags {
     /// Show the objects of all namespaces of the cluster
     #[arg(long, short = 'A', conflicts_with = "namespace")]
     pub all_namespaces: bool,
-    /// Read the status of the repository from the Lease with this name
-    #[arg(long, env = "OPSY_LEASE_NAME", value_name = "NAME", default_value = DEFAULT_LEASE)]
-    pub lease_name: String,
+    /// Read the status of the repository from the Lease with this name; default: opsy
+    #[arg(long, env = "OPSY_LEASE_NAME", value_name = "NAME")]
+    pub lease_name: Option<String>,
 }
 
 /// An object, from a state directory or a cluster.
@@ -61,8 +58,7 @@ pub struct Object {
 /// What was read at a place.
 pub struct Observed {
     pub objects: Vec<Object>,
-    /// The error says why it was not read, and what to do.
-    pub repository: Result<RepositoryStatus, String>,
+    pub repository: Result<RepositoryStatus, Unknown>,
     /// Why objects cannot be read, with the remedy.
     pub unreadable: BTreeMap<ObjectKey, String>,
     /// The only namespace whose objects were read; `None` for all.
@@ -143,10 +139,10 @@ impl Reader<'_> {
 }
 
 impl Observed {
-    /// What was not read, and why: objects, and the repository if it is to be shown.
+    /// What was not read, and why: objects, and the repository if it is to be shown and something is wrong with it.
     pub fn errors(&self, shows_repository: bool) -> impl Iterator<Item = &String> {
-        let repository = self.repository.as_ref().err().filter(|_| shows_repository);
-        repository.into_iter().chain(self.unreadable.values())
+        let unknown = self.repository.as_ref().err().filter(|unknown| shows_repository && !unknown.is_usual);
+        unknown.map(|unknown| &unknown.why).into_iter().chain(self.unreadable.values())
     }
 
     /// Whether there is no object, not even one that cannot be read.
@@ -206,15 +202,9 @@ fn from_state(flags: &ReadFlags, place: &StatePlace) -> anyhow::Result<Observed>
         labels: serde_json::from_value(stored.labels).unwrap_or_default(),
         ..Object::new(id, stored.spec, stored.status)
     });
-    let memory = match std::fs::read_to_string(memory_file(&place.path)) {
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-        read => read
-            .map(Some)
-            .map_err(|error| format!("{} cannot be read: {error}", memory_file(&place.path).display())),
-    };
     Ok(Observed {
         objects: objects.collect(),
-        repository: repository(memory),
+        repository: recorded::in_state(place),
         unreadable: held.unreadable.into_iter().filter(|(object, _)| wanted(object)).collect(),
         nothing: format!(
             "No builders or refreshers in the {place}. Start `opsy run` with it, or select another with --state, \
@@ -235,34 +225,15 @@ async fn from_cluster(flags: &ReadFlags, place: &ClusterPlace, all: bool) -> any
         objects.extend(list(&api).await?.into_iter().map(|object| live(kind, object)));
     }
     let (hint, namespace) = (place.hint(), &cluster.namespace);
-    // Few users are allowed to read the Lease, and the objects are more important.
-    let lease = &flags.lease_name;
-    let memory = match memory::find(cluster, lease).await {
-        Ok(Some(found)) => Ok(found.memory),
-        Ok(None) => Err(format!("there is no Lease {lease} in namespace {namespace}; {NAME_LEASE}")),
-        Err(error) => {
-            let error = &error.message;
-            Err(format!("the Lease {lease} in namespace {namespace} cannot be read: {error}; {NAME_LEASE}"))
-        }
-    };
     let nothing = match all {
         true => format!("No builders or refreshers in {place}{hint}."),
         false => {
             format!("No builders or refreshers in namespace {namespace} of {place} (-A shows all{hint}).")
         }
     };
-    let repository = repository(memory);
+    let repository = recorded::in_cluster(place, flags.lease_name.as_deref()).await;
     let namespace = (!all).then(|| namespace.clone());
     Ok(Observed { objects, repository, unreadable: BTreeMap::new(), namespace, nothing })
-}
-
-/// The status of the repository, as the agent recorded it. Without a record, no commit was synced yet.
-fn repository(memory: Result<Option<String>, String>) -> Result<RepositoryStatus, String> {
-    let decoded = |memory: Option<String>| match memory {
-        None => Ok(RepositoryStatus::default()),
-        Some(memory) => serde_json::from_str(&memory).map_err(|error| format!("it is not valid: {error}")),
-    };
-    memory.and_then(decoded).map_err(|why| format!("the status of the repository is unknown: {why}"))
 }
 
 async fn list(api: &Api<DynamicObject>) -> anyhow::Result<Vec<DynamicObject>> {
@@ -291,21 +262,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_repository_without_a_record_was_never_synced_and_one_that_was_not_read_is_unknown() {
-        let message = |memory: Result<Option<&str>, &str>| {
-            let memory = memory.map(|memory| memory.map(str::to_owned)).map_err(str::to_owned);
-            repository(memory).map(|status| status.last.is_none())
-        };
-        assert_eq!(message(Ok(None)), Ok(true));
-        assert_eq!(message(Ok(Some("{}"))), Ok(true));
-        let unknown = "the status of the repository is unknown: ";
-        assert_eq!(message(Err("no Lease")), Err(format!("{unknown}no Lease")));
-        assert!(
-            message(Ok(Some("{"))).is_err_and(|why| why.starts_with(&format!("{unknown}it is not valid")))
-        );
-    }
-
-    #[test]
     fn an_object_that_cannot_be_read_is_neither_missing_nor_an_empty_list() {
         let state = tempfile::tempdir().expect("a directory");
         let folder = objects_dir(state.path()).join("PackerBuilder/default");
@@ -313,7 +269,7 @@ mod tests {
         std::fs::write(folder.join("node.json"), "{").expect("written");
         let read = |namespace: Option<&str>| {
             let place = PlaceFlags { namespace: namespace.map(str::to_owned), ..PlaceFlags::default() };
-            let flags = ReadFlags { place, all_namespaces: false, lease_name: DEFAULT_LEASE.to_owned() };
+            let flags = ReadFlags { place, all_namespaces: false, lease_name: None };
             from_state(&flags, &StatePlace::of(state.path())).expect("read")
         };
         let observed = read(None);

@@ -258,10 +258,12 @@ async fn status_reads_the_cluster() {
     let ready = json!({"type": "Ready", "status": "True", "reason": "ImageActive", "message": "fine"});
     let applied = json!({"type": "Applied", "status": "False", "reason": "Denied", "message": "no rule"});
     write_status(&place, json!({ "lastRunBuiltImageID": "ami-1", "conditions": [ready, applied] })).await;
-    let outcome = said(&place, &["status"]).await;
+    let named = said(&place, &["status", "--lease-name", "opsy"]).await;
     let unread =
         format!("there is no Lease opsy in namespace {}; name the namespace of the", place.namespace);
-    assert!(outcome.status.success() && outcome.stderr.contains(&unread), "{outcome:?}");
+    assert!(named.status.success() && named.stderr.contains(&unread), "{named:?}");
+    let outcome = said(&place, &["status"]).await;
+    assert!(outcome.status.success() && outcome.stderr.is_empty(), "{outcome:?}");
     let table = outcome.stdout;
     let row = table.lines().find(|line| line.starts_with(&place.namespace)).expect("a row");
     let words: Vec<&str> = row.split_whitespace().collect();

@@ -29,7 +29,7 @@ pub struct Found {
 }
 
 /// The Lease with the state that was saved last; `None` if there is no such Lease.
-pub async fn find(cluster: &Cluster, lease: &str) -> Result<Option<Found>, EngineError> {
+pub async fn find(cluster: &Cluster, lease: &str) -> Result<Option<Found>, Refusal> {
     let lease = in_time(async { Ok(leases(cluster).get_opt(lease).await?) }).await?;
     let memory = |lease: Lease| lease.metadata.annotations?.remove(MEMORY);
     Ok(lease.map(|lease| Found { memory: memory(lease) }))
