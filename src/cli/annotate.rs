@@ -10,11 +10,13 @@ use kube::api::{Api, DynamicObject, ListParams, Patch, PatchParams};
 use serde_json::{Value, json};
 
 use super::completion;
+use super::objects::recorded::{self, Unknown};
 use super::place::{ClusterPlace, Place, PlaceFlags, StatePlace};
 use super::select::may_be;
 use super::target::{self, Target, shown};
 use crate::api::ObjectKey;
 use crate::api::annotations::{self, APPROVE, CANCEL, FILE, RECONCILE_AT, SUSPEND};
+use crate::api::status::RepositoryStatus;
 use crate::engine::kubernetes::applies_annotation;
 use crate::engine::standalone::home::{self, Stored};
 use crate::engine::standalone::{objects_dir, requests};
@@ -269,6 +271,15 @@ impl Live {
                 let stored = home::read_one(&objects_dir(&place.path), object)?;
                 Ok((stored.map(|stored| stored.status).unwrap_or_default(), value))
             }
+        }
+    }
+
+    /// The status of the repository, as the agent recorded it. In a cluster, it is that of an agent in the namespace of
+    /// the object.
+    pub async fn recorded(&self, lease: Option<&str>) -> Result<RepositoryStatus, Unknown> {
+        match &self.home {
+            Home::Cluster { place, .. } => recorded::in_cluster(place, lease).await,
+            Home::State { place, .. } => recorded::in_state(place),
         }
     }
 

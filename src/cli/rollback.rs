@@ -15,6 +15,7 @@ use super::annotate::Named;
 use super::{network, target};
 use crate::api::ids::short_commit;
 use crate::api::refresher::AMIRefresherStatus;
+use crate::api::status::RepositoryStatus;
 use crate::api::{ImageId, Kind};
 use crate::manifest::edit::Pin;
 use crate::telemetry::out;
@@ -33,6 +34,9 @@ pub struct Args {
     /// Print the change as a patch, and commit nothing
     #[arg(long)]
     pub dry_run: bool,
+    /// Read from the Lease with this name whether the agent verifies signatures; default: opsy
+    #[arg(long, env = "OPSY_LEASE_NAME", value_name = "NAME")]
+    pub lease_name: Option<String>,
     #[command(flatten)]
     pub repository: RepositoryFlags,
 }
@@ -69,11 +73,19 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
             out::document(patch)?;
             return Ok(ExitCode::SUCCESS);
         }
+        let verifies =
+            live.recorded(args.lease_name.as_deref()).await.ok().and_then(|status| verifies(&status));
+        repository.check_signature(&changed, verifies).await?.iter().for_each(out::error);
         let commit = repository.commit(&live.key, &changed, &pin, &args.reason).await?;
         let short = short_commit(commit.as_str());
         out::line(format_args!("{name} returns to {}: commit {short} changes {file}", pin.ami))?;
         Ok(ExitCode::SUCCESS)
     })
+}
+
+/// Whether the agent verifies signatures, by its record. Before the first sync, it has none.
+fn verifies(status: &RepositoryStatus) -> Option<bool> {
+    status.last.as_ref().map(|last| last.verified.is_some())
 }
 
 /// The image that is rolled out now. A target with one image per architecture is not held: `ami` can name only one image.

@@ -376,19 +376,38 @@ fn a_person_rolls_back_by_a_commit_that_a_command_writes() {
         assert!(!refused.status.success() && refused.stderr.contains(words), "{refused:?}");
     }
 
-    // An agent that verifies signatures refuses an unsigned commit after a signed one.
+    // Servers sign merges themselves: only an agent that verifies signatures refuses an unsigned commit.
     let key = keygen(world.root().join("key"), "ed25519", "");
     let key = key.to_str().expect("UTF-8");
     let signed = rollback(&["--to", "ami-0000000a", "--signing-key", key]);
     assert!(signed.status.success(), "{signed:?}");
     let raw = || world.git(&world.remote(), &["cat-file", "commit", "HEAD"]);
     assert!(raw().contains("gpgsig -----BEGIN SSH SIGNATURE-----"), "{}", raw());
+    let unsigned = rollback(&["--to", "ami-0000000b"]);
+    assert!(unsigned.status.success() && unsigned.stderr.is_empty(), "{unsigned:?}");
+    assert!(!raw().contains("gpgsig"), "{}", raw());
+
+    assert!(rollback(&["--to", "ami-0000000a", "--signing-key", key]).status.success());
+    let (memory, kept) = (world.state().join("memory.json"), world.root().join("kept.json"));
+    fs::rename(&memory, &kept).expect("moved");
+    let unknown = rollback(&["--to", "ami-0000000b"]);
+    assert!(unknown.status.success(), "{unknown:?}");
+    assert!(unknown.stderr.contains("this one is not") && unknown.stderr.lines().count() == 1, "{unknown:?}");
+
+    let signed = rollback(&["--to", "ami-0000000a", "--signing-key", key]);
+    assert!(signed.status.success(), "{signed:?}");
     let tip = world.log();
-    let refused = rollback(&["--to", "ami-0000000b"]);
-    assert_eq!((refused.status.code(), world.log()), (Some(1), tip.clone()), "{refused:?}");
-    assert!(refused.stderr.contains("sign with --signing-key"), "{refused:?}");
+    fs::rename(&kept, &memory).expect("moved back");
     let refused = rollback(&["--to", "ami-0000000b", "--verify", &format!("{key}.pub")]);
+    assert_eq!((refused.status.code(), world.log()), (Some(1), tip.clone()), "{refused:?}");
+    // The record of an agent that verifies.
+    let record = fs::read(&memory).expect("the memory");
+    let mut record: serde_json::Value = serde_json::from_slice(&record).expect("JSON");
+    record["last"]["verified"] = record["last"]["commit"].clone();
+    fs::write(&memory, record.to_string()).expect("written");
+    let refused = rollback(&["--to", "ami-0000000b"]);
     assert_eq!((refused.status.code(), world.log()), (Some(1), tip), "{refused:?}");
+    assert!(refused.stderr.contains("sign with --signing-key"), "{refused:?}");
     assert!(rollback(&["--to", "ami-0000000b", "--allow-unsigned"]).status.success());
     assert!(!raw().contains("gpgsig"), "{}", raw());
 }

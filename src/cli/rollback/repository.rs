@@ -18,6 +18,33 @@ use crate::manifest::{Form, SETTINGS_FILE, is_manifest, settings_of};
 use crate::settings::{EnvSecrets, GitFlags, SigningFlags};
 use crate::sync::input::pick;
 
+/// Why nothing is committed.
+const REFUSED: &str = "the agent runs with --verify, so it refuses an unsigned commit with everything after it: sign \
+                       with --signing-key, or commit the patch of --dry-run with a signature; if the agent does not \
+                       verify signatures any more, use --allow-unsigned";
+/// The warning about a commit that the agent may refuse.
+const MAY_BE_REFUSED: &str = "the last commit of the branch is signed, this one is not, and the record of the agent, \
+                              which says whether it verifies signatures, was not read: if the agent runs with \
+                              --verify, it refuses the commit";
+
+/// What becomes of an unsigned commit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Unsigned {
+    Applied,
+    MayBeRefused,
+    Refused,
+}
+
+/// Decides about an unsigned commit. A signature of the tip alone says little: servers sign merges themselves.
+fn unsigned(verifies: Option<bool>, is_tip_signed: bool) -> Unsigned {
+    match verifies {
+        Some(true) => Unsigned::Refused,
+        Some(false) => Unsigned::Applied,
+        None if is_tip_signed => Unsigned::MayBeRefused,
+        None => Unsigned::Applied,
+    }
+}
+
 /// Flags that select the repository. They are those of `opsy run`.
 #[derive(clap::Args)]
 pub struct RepositoryFlags {
@@ -34,7 +61,7 @@ pub struct RepositoryFlags {
     pub git: GitFlags,
     #[command(flatten)]
     pub signing: SigningFlags,
-    /// Commit without a signature although the last commit of the branch has one
+    /// Commit without a signature although the agent verifies signatures
     #[arg(long)]
     pub allow_unsigned: bool,
 }
@@ -42,7 +69,7 @@ pub struct RepositoryFlags {
 /// A clone that is deleted when the command ends.
 pub struct Repository {
     git: Handle,
-    /// The commit may be unsigned whatever the tip is.
+    /// The commit may be unsigned whatever the agent does.
     allow_unsigned: bool,
     _clone: tempfile::TempDir,
 }
@@ -107,22 +134,35 @@ impl Repository {
         )
     }
 
+    /// Whether an unsigned commit may be added to the tip. `verifies` is whether the agent verifies signatures, if its
+    /// record says so. The warning is about a commit that the agent may refuse.
+    pub async fn check_signature(
+        &self,
+        changed: &Changed,
+        verifies: Option<bool>,
+    ) -> anyhow::Result<Option<&'static str>> {
+        let options = self.git.options();
+        if self.allow_unsigned || options.signing_key.is_some() {
+            return Ok(None);
+        }
+        // The flag is that of the agent.
+        let verifies = if options.signers.is_some() { Some(true) } else { verifies };
+        let is_signed = self.git.is_signed(&changed.tip).await?;
+        match unsigned(verifies, is_signed) {
+            Unsigned::Refused => bail!(REFUSED),
+            Unsigned::MayBeRefused => Ok(Some(MAY_BE_REFUSED)),
+            Unsigned::Applied => Ok(None),
+        }
+    }
+
     /// Commits the change of the file onto the tip of the branch.
     pub async fn commit(
         &self,
         object: &ObjectKey,
-        Changed { tip, file, .. }: &Changed,
+        Changed { file, .. }: &Changed,
         change: &Pin,
         reason: &str,
     ) -> anyhow::Result<CommitId> {
-        let signs = self.git.options().signing_key.is_some() || self.allow_unsigned;
-        if !signs && self.git.is_signed(tip).await? {
-            bail!(
-                "the last commit of the branch is signed, and an agent that runs with --verify refuses an unsigned \
-                 commit with everything after it: sign with --signing-key, or commit the patch of --dry-run with a \
-                 signature; if the agent does not verify signatures, use --allow-unsigned"
-            );
-        }
         let author = configured_author().context(
             "Git does not know who commits: set user.name and user.email with `git config --global`",
         )?;
@@ -153,6 +193,25 @@ impl Repository {
                     "the server rejected the push: {message}; open a pull request with the patch of --dry-run"
                 )
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_an_agent_that_verifies_refuses_an_unsigned_commit() {
+        for (verifies, is_tip_signed, expected) in [
+            (Some(true), true, Unsigned::Refused),
+            (Some(true), false, Unsigned::Refused),
+            (Some(false), true, Unsigned::Applied),
+            (Some(false), false, Unsigned::Applied),
+            (None, true, Unsigned::MayBeRefused),
+            (None, false, Unsigned::Applied),
+        ] {
+            assert_eq!(unsigned(verifies, is_tip_signed), expected, "{verifies:?} {is_tip_signed}");
         }
     }
 }
