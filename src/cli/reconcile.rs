@@ -3,10 +3,11 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
+use anyhow::Context as _;
 use jiff::Timestamp;
 use serde_json::Value;
 
-use super::annotate::{self, Live};
+use super::annotate;
 use super::ready::{is_ready, summary};
 use super::{format_error, target};
 use crate::api::annotations::RECONCILE_AT;
@@ -14,6 +15,8 @@ use crate::telemetry::out;
 
 /// How often to check whether the reconciliation is done.
 const LOOK: Duration = Duration::from_millis(300);
+/// The field of status with the last request that was handled.
+const HANDLED: &str = "lastHandledReconcileAt";
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -30,14 +33,17 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         let live = args.object.find().await?;
         let (name, place) = (&live.name, live.place());
         let asked = now();
+        // Written before this request, whatever time it names.
+        let before = live.status(HANDLED);
         live.annotate(RECONCILE_AT, Some(&asked.to_string())).await?;
         out::line(format_args!("{name} reconciliation requested ({place}){}", live.later()))?;
         if !live.has_agent() || args.timeout.is_zero() {
             return Ok(ExitCode::SUCCESS);
         }
         let mut failed = None;
-        let result = tokio::time::timeout(args.timeout, handled(&live, asked, &mut failed)).await;
-        let Ok(status) = result else {
+        let request = Request { asked, before };
+        let read = async || live.status_now(RECONCILE_AT).await;
+        let Ok(status) = tokio::time::timeout(args.timeout, handled(read, request, &mut failed)).await else {
             let seconds = args.timeout.as_secs();
             let check = match failed {
                 Some(error) => format!("its status was not read at last: {error}"),
@@ -47,30 +53,55 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
                 "{name} was not reconciled within {seconds} s ({place}); {check}, or wait longer with --timeout"
             );
         };
+        let status = status.with_context(|| format!("the result for {name} cannot be read ({place})"))?;
         out::line(format_args!("{name}: {}", summary(&status)))?;
         Ok(if is_ready(&status) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     })
 }
 
+/// A request, among those of other people, who may replace it at any time.
+#[derive(Clone, Copy)]
+struct Request<'a> {
+    asked: Timestamp,
+    /// What was handled last before this request.
+    before: Option<&'a str>,
+}
+
 /// Waits for the reconciliation; returns the status that it wrote. `failed` is the error of the last read, if it failed.
+///
+/// # Errors
+/// The status cannot be read, and will not be later: the object was deleted, or the user may not read it.
 #[expect(clippy::disallowed_methods, reason = "a command waits for an agent in another process")]
-async fn handled(live: &Live, asked: Timestamp, failed: &mut Option<String>) -> Value {
+async fn handled(
+    read: impl AsyncFn() -> anyhow::Result<(Value, Option<String>)>,
+    request: Request<'_>,
+    failed: &mut Option<String>,
+) -> anyhow::Result<Value> {
     loop {
-        match live.status_now(RECONCILE_AT).await {
-            Ok((status, requested)) if is_handled(&status, requested.as_deref(), asked) => return status,
+        match read().await {
+            Ok((status, requested)) if request.is_handled(&status, requested.as_deref()) => {
+                return Ok(status);
+            }
             Ok(_) => *failed = None,
+            Err(error) if target::is_permanent(&error) => return Err(error),
             Err(error) => *failed = Some(format_error(&error)),
         }
         tokio::time::sleep(LOOK).await;
     }
 }
 
-/// Whether the request of this time is handled, or a later one: another person may replace it at any time.
-fn is_handled(status: &Value, requested: Option<&str>, asked: Timestamp) -> bool {
-    let Some(handled) = status["lastHandledReconcileAt"].as_str() else { return false };
-    let is_later = handled.parse::<Timestamp>().is_ok_and(|handled| handled >= asked);
-    // What is requested now was written last, whatever time it names.
-    is_later || (requested == Some(handled) && handled != asked.to_string())
+impl Request<'_> {
+    /// Whether it is handled, or a request that was written after it.
+    fn is_handled(self, status: &Value, requested: Option<&str>) -> bool {
+        let Some(handled) = status[HANDLED].as_str() else { return false };
+        if handled == self.asked.to_string() {
+            return true;
+        }
+        let is_later = handled.parse::<Timestamp>().is_ok_and(|handled| handled >= self.asked);
+        // The clock of another person may be ahead: what was handled before is no result of this request. What is
+        // requested now was written last, whatever time it names.
+        self.before != Some(handled) && (is_later || requested == Some(handled))
+    }
 }
 
 #[expect(clippy::disallowed_methods, reason = "a new value of the annotation, which people read")]
@@ -82,27 +113,68 @@ fn now() -> Timestamp {
 mod tests {
     use super::*;
 
+    const BEFORE: &str = "2026-01-01T00:00:00Z";
+    const OWN: &str = "2026-01-01T00:00:01Z";
+    const AFTER: &str = "2026-01-01T00:00:02Z";
+
+    fn request(before: Option<&str>) -> Request<'_> {
+        Request { asked: OWN.parse().expect("a time"), before }
+    }
+
+    fn status(handled: Option<&str>) -> Value {
+        serde_json::json!({ HANDLED: handled })
+    }
+
     #[test]
     fn a_request_is_handled_with_its_own_time_or_by_a_later_request() {
-        let asked: Timestamp = "2026-01-01T00:00:01Z".parse().expect("a time");
-        let (before, own, after) = ("2026-01-01T00:00:00Z", "2026-01-01T00:00:01Z", "2026-01-01T00:00:02Z");
-        for (handled, requested, expected) in [
-            (None, own, false),
-            (Some(own), own, true),
+        for (before, handled, requested, expected) in [
+            (None, None, OWN, false),
+            (None, Some(OWN), OWN, true),
             // Handled before, and not read any more.
-            (Some(before), own, false),
-            (Some("by hand"), own, false),
+            (None, Some(BEFORE), OWN, false),
+            (None, Some("by hand"), OWN, false),
             // Another person asked later, and this is handled, or not yet.
-            (Some(after), after, true),
-            (Some(own), after, true),
-            (Some(before), after, false),
-            (Some(after), "2026-01-01T00:00:03Z", true),
+            (None, Some(AFTER), AFTER, true),
+            (None, Some(OWN), AFTER, true),
+            (None, Some(BEFORE), AFTER, false),
+            (None, Some(AFTER), "2026-01-01T00:00:03Z", true),
             // The request of another person was written later, although it names an earlier time or none.
-            (Some(before), before, true),
-            (Some("by hand"), "by hand", true),
+            (None, Some(BEFORE), BEFORE, true),
+            (None, Some("by hand"), "by hand", true),
+            // The result of a request before, by a clock that is ahead.
+            (Some(AFTER), Some(AFTER), OWN, false),
+            (Some(AFTER), Some(AFTER), AFTER, false),
+            (Some(AFTER), Some(OWN), OWN, true),
+            (Some(AFTER), Some("2026-01-01T00:00:03Z"), OWN, true),
+            (Some(AFTER), Some(BEFORE), BEFORE, true),
+            (Some("by hand"), Some("by hand"), OWN, false),
+            // Two requests at the same moment.
+            (Some(OWN), Some(OWN), OWN, true),
         ] {
-            let status = serde_json::json!({ "lastHandledReconcileAt": handled });
-            assert_eq!(is_handled(&status, Some(requested), asked), expected, "{handled:?} {requested}");
+            assert_eq!(
+                request(before).is_handled(&status(handled), Some(requested)),
+                expected,
+                "{before:?} {handled:?} {requested}"
+            );
+        }
+    }
+
+    #[tokio::test]
+    async fn only_an_error_that_remains_ends_the_wait() {
+        let refused = |code: u16| {
+            let status = kube::core::Status { code, message: "no".to_owned(), ..Default::default() };
+            target::refused(kube::Error::Api(Box::new(status)))
+        };
+        for (code, ends) in [(403, true), (404, true), (401, false), (500, false), (503, false)] {
+            let reads = std::cell::Cell::new(0);
+            let read = async || {
+                reads.set(reads.get() + 1);
+                if reads.get() == 1 { Err(refused(code)) } else { Ok((status(Some(OWN)), None)) }
+            };
+            let mut failed = None;
+            let result = handled(read, request(None), &mut failed).await;
+            assert_eq!((result.is_err(), reads.get() == 1), (ends, ends), "{code}: {result:?}");
+            assert_eq!(failed.is_none(), ends, "{code}: {failed:?}");
         }
     }
 }

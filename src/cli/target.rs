@@ -100,6 +100,11 @@ pub fn is_forbidden(error: &anyhow::Error) -> bool {
     error.downcast_ref::<Refused>().is_some_and(|refused| refused.refusal.code == Some(403))
 }
 
+/// Whether the same request will be refused again: the object does not exist, or a right is missing.
+pub fn is_permanent(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<Refused>().is_some_and(|refused| matches!(refused.refusal.code, Some(403 | 404)))
+}
+
 /// Adds to an error of the API server what to do about it.
 pub fn refused(error: kube::Error) -> anyhow::Error {
     let refusal = Refusal::from(error);
