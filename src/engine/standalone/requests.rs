@@ -2,9 +2,10 @@
 //! annotations in the state directory, in addition to those of the manifest. A running agent reads them at once,
 //! otherwise the next one does when it starts.
 
+mod exclusive;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::ffi::OsString;
-use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -33,16 +34,6 @@ pub(super) enum Requested {
 /// Directory of the requests, in the state directory.
 const DIR: &str = "asked";
 
-/// Locks the requests until the result is dropped: commands, and the agent, change a request that they have read. The
-/// directory is locked instead of a file in it, which another user of the machine could own.
-fn lock(state: &Path) -> io::Result<File> {
-    let dir = state.join(DIR);
-    private::make(&dir)?;
-    let dir = File::open(dir)?;
-    dir.lock()?;
-    Ok(dir)
-}
-
 /// File of the requests for an object.
 pub(super) fn file(state: &Path, object: &ObjectKey) -> PathBuf {
     files::of(&state.join(DIR), object)
@@ -56,7 +47,7 @@ const ACCEPT: &str = "accept.json";
 /// # Errors
 /// The state directory cannot be written.
 pub fn accept(state: &Path, commit: &CommitId) -> io::Result<()> {
-    let _lock = lock(state)?;
+    let _lock = exclusive::lock(&state.join(DIR))?;
     disk::write_json(&state.join(DIR).join(ACCEPT), commit)
 }
 
@@ -72,7 +63,7 @@ pub(super) fn accepted(state: &Path) -> io::Result<Option<CommitId>> {
 
 /// Removes that request, unless it names another commit by now.
 pub(super) fn remove_accepted(state: &Path, commit: &CommitId) -> io::Result<()> {
-    let _lock = lock(state)?;
+    let _lock = exclusive::lock(&state.join(DIR))?;
     match accepted(state)? {
         Some(accepted) if accepted == *commit => std::fs::remove_file(state.join(DIR).join(ACCEPT)),
         _ => Ok(()),
@@ -107,7 +98,7 @@ pub fn update(
     name: &str,
     value: impl FnOnce(Option<&str>) -> Option<String>,
 ) -> io::Result<()> {
-    let _lock = lock(state)?;
+    let _lock = exclusive::lock(&state.join(DIR))?;
     let mut annotations: Annotations = of(state, object)?;
     match value(annotations.get(name).map(String::as_str)) {
         Some(value) => annotations.insert(name.to_owned(), value),
@@ -121,7 +112,7 @@ pub fn update(
 pub(super) fn prepare<'a>(state: &Path, objects: impl Iterator<Item = &'a ObjectKey>) {
     let mut prepared = HashSet::new();
     for object in objects.filter(|object| prepared.insert((object.kind, &object.key.namespace))) {
-        if let Some(Err(error)) = file(state, object).parent().map(std::fs::create_dir_all) {
+        if let Some(Err(error)) = file(state, object).parent().map(private::make) {
             tracing::warn!(%object, %error, "the directory for requests by commands cannot be created");
         }
     }
@@ -227,7 +218,7 @@ pub fn watch(state: &Path, changed: impl Fn() + Send + 'static) -> Option<Recomm
         }
     };
     let dir = state.join(DIR);
-    let watching = std::fs::create_dir_all(&dir).map_err(notify::Error::io).and_then(|()| {
+    let watching = private::make(&dir).map_err(notify::Error::io).and_then(|()| {
         let mut watcher = notify::recommended_watcher(on_event)?;
         watcher.watch(&dir, RecursiveMode::Recursive)?;
         Ok(watcher)
@@ -239,6 +230,8 @@ pub fn watch(state: &Path, changed: impl Fn() + Send + 'static) -> Option<Recomm
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
     use serde_json::{Value, json};
 
     use super::*;
@@ -273,6 +266,14 @@ mod tests {
         let _watcher =
             watch(state.path(), move || send.send(()).expect("the test goes on")).expect("watched");
         prepare(state.path(), [object("node")].iter());
+        for path in [DIR, "asked/PackerBuilder", "asked/PackerBuilder/default"] {
+            let metadata = std::fs::metadata(state.path().join(path)).expect("it exists");
+            assert_eq!(
+                metadata.permissions().mode() & 0o777,
+                0o700,
+                "other users could hold the lock: {path}"
+            );
+        }
         let seen = || events.recv_timeout(std::time::Duration::from_secs(30));
         seen().expect("the directory is new");
         // Whatever was read at an event: the request itself causes another.
