@@ -1,6 +1,7 @@
 //! Markers in HCL, such as Terraform's files. A small scanner tells comments from strings and here-documents. Pure.
 
 use super::{Marked, Style, marker};
+use crate::api::ImageId;
 
 const NO_VALUE: &str = "the marker has no string before it on its line: write it after a value in quotes";
 const EXPRESSION: &str = "the value before the marker contains an expression: write a plain string";
@@ -9,8 +10,19 @@ const EXPRESSION: &str = "the value before the marker contains an expression: wr
 struct Literal {
     start: usize,
     end: usize,
-    /// It contains `${` or `%{`, or is a part of an expression, such as an index or an argument of a function.
+    /// It contains `${` or `%{`, or is a part of an expression, such as an index or an argument of a function that is not
+    /// an image.
     is_expression: bool,
+}
+
+/// What a string directly in a bracket is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Within {
+    /// A value, such as an item of a list.
+    Value,
+    /// An argument of a function. One that names an image, such as the default of `coalesce`, is a value.
+    Call,
+    Index,
 }
 
 struct Scanner<'a> {
@@ -19,8 +31,8 @@ struct Scanner<'a> {
     line: usize,
     /// The last string of the line, if only brackets and commas follow it.
     last: Option<Literal>,
-    /// The open brackets: each with whether a string directly in it is a part of an expression.
-    open: Vec<bool>,
+    /// The open brackets.
+    open: Vec<Within>,
     /// The last two characters that are neither space nor comment, the later one first.
     before: [char; 2],
     found: Vec<Marked>,
@@ -32,6 +44,12 @@ pub(super) fn find(text: &str) -> Vec<Marked> {
     let mut scanner = Scanner { text, at: 0, line: 1, last: None, open, before, found };
     while scanner.step() {}
     scanner.found
+}
+
+/// Whether a string with its quotes is the ID of an image.
+fn is_image(literal: &str) -> bool {
+    let text = literal.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
+    text.is_some_and(|text| ImageId::parse(text).is_ok())
 }
 
 impl<'a> Scanner<'a> {
@@ -53,8 +71,13 @@ impl<'a> Scanner<'a> {
         } else if next == '"' {
             let start = self.at;
             let is_compared = matches!(self.before, ['=', '=' | '!']);
-            let is_part = is_compared || self.open.last() == Some(&true);
-            let is_expression = self.string() || is_part;
+            let is_template = self.string();
+            let is_part = match self.open.last() {
+                Some(Within::Call) => !is_image(&self.text[start..self.at]),
+                Some(Within::Index) => true,
+                Some(Within::Value) | None => false,
+            };
+            let is_expression = is_template || is_compared || is_part;
             self.last = Some(Literal { start, end: self.at, is_expression });
             self.passed('"');
         } else {
@@ -78,13 +101,13 @@ impl<'a> Scanner<'a> {
     fn open(&mut self, bracket: char) {
         // Behind a value: an index, or the arguments of a function.
         let follows = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-' | '*' | '"' | ')' | ']' | '}');
-        let is_part = match bracket {
-            '{' => false,
-            _ if follows(self.before[0]) => true,
-            '(' => self.open.last() == Some(&true),
-            _ => false,
+        let within = match bracket {
+            '(' if follows(self.before[0]) => Within::Call,
+            '[' if follows(self.before[0]) => Within::Index,
+            '(' => self.open.last().copied().unwrap_or(Within::Value),
+            _ => Within::Value,
         };
-        self.open.push(is_part);
+        self.open.push(within);
     }
 
     /// Notes a character that can belong to an expression.

@@ -133,6 +133,10 @@ fn values_in_hcl() {
             "all = concat(var.all, [\"OLD\"]) # $M\n",
             "x = y[\"a\"]\nall = [\n  \"OLD\", # $M\n]\n",
             "ami = var.x == 1 ? \"ami-1\" : \"OLD\" # $M\n",
+            "ami = coalesce(var.ami, \"OLD\") # $M\n",
+            "ami = try(var.amis[\"a\"], (\"OLD\")) # $M\n",
+            "ami = coalesce(\n  var.ami,\n  \"OLD\", # $M\n)\n",
+            "ami = lookup(m, \"ami-1\", \"OLD\") # $M\n",
         ],
     );
     for (text, due) in [
@@ -148,6 +152,12 @@ fn values_in_hcl() {
         ("ami = {\"a\" = \"b\"}[\"a\"] # $M\n", EXPRESSION),
         ("ami = file(\"x.txt\") # $M\n", EXPRESSION),
         ("ami = lookup(m, \"k\") # $M\n", EXPRESSION),
+        ("ami = coalesce(var.ami, \"ami-1\") # $M\n", EXPRESSION),
+        ("ami = coalesce(var.ami, \"ami-0123456789ABCDEF0\") # $M\n", EXPRESSION),
+        ("ami = coalesce(var.ami, \"OLD-x\") # $M\n", EXPRESSION),
+        ("ami = coalesce(var.ami, \"OLD${x}\") # $M\n", EXPRESSION),
+        ("ami = f(var.ami == \"OLD\") # $M\n", EXPRESSION),
+        ("ami = var.amis[\"OLD\"] # $M\n", EXPRESSION),
         ("ami = [file((\"x.txt\"))] # $M\n", EXPRESSION),
         ("ami = provider::x::f(/* c */ \"k\") # $M\n", EXPRESSION),
         ("is_old = var.ami == \"OLD\" # $M\n", EXPRESSION),
