@@ -2,7 +2,8 @@
 //!
 //! The script calls `opsy` again for each completion, so that it fits the installed version and knows the objects.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::mpsc;
@@ -21,6 +22,8 @@ use crate::telemetry::out;
 /// The variable by which the script asks for completions. Not clap's `COMPLETE`, which may be set for another
 /// purpose: every command would then complete instead of running.
 const VARIABLE: &str = "OPSY_COMPLETE";
+/// The variable in which the script passes the index of the word at the cursor.
+const INDEX: &str = "_CLAP_COMPLETE_INDEX";
 /// A person waits for the completion: a cluster that takes longer contributes no names.
 const LIMIT: Duration = Duration::from_secs(2);
 
@@ -61,18 +64,70 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
 }
 
 /// Handles a request of the script, if this process was started by one.
-pub fn answer<C: CommandFactory>() {
+///
+/// # Safety
+/// No other thread is running.
+pub unsafe fn answer<C: CommandFactory>() {
     let command: fn() -> Command = C::command;
-    CompleteEnv::with_factory(command).var(VARIABLE).complete();
+    let (mut arguments, is_bash) = (std::env::args_os().collect::<Vec<_>>(), variable(VARIABLE) == "bash");
+    if is_bash {
+        let begin = begin_of(&arguments);
+        let current = variable(INDEX).to_str().and_then(|index| index.parse().ok()).unwrap_or_default();
+        let (words, current) = joined(arguments.split_off(begin), current);
+        arguments.extend(words);
+        // SAFETY: as the caller promises.
+        unsafe { std::env::set_var(INDEX, current.to_string()) };
+    }
+    let folder = std::env::current_dir().ok();
+    let answered =
+        CompleteEnv::with_factory(command).var(VARIABLE).try_complete(arguments, folder.as_deref());
+    if answered.unwrap_or_else(|error| error.exit()) {
+        std::process::exit(0);
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "the script of the shell sets it for this request")]
+fn variable(name: &str) -> OsString {
+    std::env::var_os(name).unwrap_or_default()
+}
+
+/// Where the words of the command line begin. Before them are those of the script: `opsy --`.
+fn begin_of(arguments: &[OsString]) -> usize {
+    arguments.iter().position(|word| word == "--").map_or(arguments.len(), |at| at + 1)
+}
+
+/// Joins what Bash splits: it ends words at `=` and `:`, which are then words themselves. The word at the cursor, whose
+/// index is passed and returned, stays as it is, because Bash replaces only this part. A `=` directly before it is left
+/// out: `--output json` is completed as `--output=json`.
+fn joined(words: Vec<OsString>, current: usize) -> (Vec<OsString>, usize) {
+    let separates =
+        |word: &OsStr| !word.is_empty() && word.as_bytes().iter().all(|byte| b"=:".contains(byte));
+    let (mut joined, mut follows, mut moved) = (Vec::<OsString>::new(), false, current);
+    for (at, word) in words.into_iter().enumerate() {
+        if at == current {
+            moved = joined.len();
+        }
+        let is_separator = separates(&word);
+        match joined.last_mut() {
+            Some(_) if is_separator && word == "=" && at + 1 == current => {}
+            // The first word is the command.
+            Some(last) if at > 1 && at != current && (is_separator || follows) => last.push(word),
+            _ => joined.push(word),
+        }
+        follows = is_separator;
+    }
+    (joined, moved)
 }
 
 /// Completions for a value that names an object: those that exist where the command line acts, and of which its command
 /// takes the kind.
 pub fn complete(current: &OsStr) -> Vec<CompletionCandidate> {
-    let words: Vec<String> = std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect();
-    // The first words are those of the script: `opsy -- opsy`.
-    let begin = words.iter().position(|word| word == "--").map_or(0, |at| at + 2);
-    let words = words.get(begin..).unwrap_or_default();
+    let mut arguments: Vec<OsString> = std::env::args_os().collect();
+    // The place may also be named after the cursor.
+    let (words, _) = joined(arguments.split_off(begin_of(&arguments)), usize::MAX);
+    let words: Vec<String> = words.iter().map(|word| word.to_string_lossy().into_owned()).collect();
+    // The first word is the command.
+    let words = words.get(1..).unwrap_or_default();
     let place = place_of(words);
     let kinds = kinds_of(words);
     let shown = shown(&current.to_string_lossy(), kinds, &names_in_time(move || names(&place)));
@@ -162,6 +217,38 @@ mod tests {
         assert_eq!(place("logs pb/ --kubeconfig=/k --namespace=team"), ["", "/k", "", "team"]);
         assert_eq!(place("status -nteam --state /s -w"), ["/s", "", "", "team"]);
         assert_eq!(place("status --no-color --context"), ["", "", "", ""]);
+    }
+
+    #[test]
+    fn what_bash_splits_is_one_word_again() {
+        let split = |line: &str, current: usize| {
+            let words = line.split(' ').map(OsString::from).collect();
+            let (words, current) = joined(words, current);
+            let words: Vec<String> = words.iter().map(|word| word.to_string_lossy().into_owned()).collect();
+            (words.join(" "), current)
+        };
+        for (line, current, expected, at) in [
+            ("opsy logs pb/", 2, "opsy logs pb/", 2),
+            (
+                "opsy logs --context arn : aws : eks : eu-west-1 : 123 : cluster/x pb/",
+                14,
+                "opsy logs --context arn:aws:eks:eu-west-1:123:cluster/x pb/",
+                4,
+            ),
+            ("opsy logs --namespace = team pb/n -w", 5, "opsy logs --namespace=team pb/n -w", 3),
+            ("opsy logs pb/ --context = a :: b", 2, "opsy logs pb/ --context=a::b", 2),
+            // The word at the cursor is a part.
+            ("opsy status --output = j", 4, "opsy status --output j", 3),
+            ("opsy status --output = ", 4, "opsy status --output ", 3),
+            ("opsy status --context arn : a", 5, "opsy status --context arn: a", 4),
+            ("opsy", 1, "opsy", 1),
+        ] {
+            assert_eq!(split(line, current), (expected.to_owned(), at), "{line}");
+        }
+        let (line, _) = split("opsy approve --context arn : aws : eks -n = team ar/", usize::MAX);
+        let place = place_of(&words(&line));
+        assert_eq!(place.context.as_deref(), Some("arn:aws:eks"));
+        assert_eq!(place.namespace.as_deref(), Some("team"));
     }
 
     #[test]

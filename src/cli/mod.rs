@@ -125,8 +125,8 @@ pub fn main() -> anyhow::Result<ExitCode> {
     unsafe {
         settings::forget_empty_variables();
         settings::tidy_no_proxy();
+        completion::answer::<Cli>();
     }
-    completion::answer::<Cli>();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {

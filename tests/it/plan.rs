@@ -352,6 +352,18 @@ fn shells_complete_the_names_of_objects() {
     let state = planned.world.root().join("elsewhere");
     let elsewhere = complete(&["history", "--state", state.to_str().expect("UTF-8"), "pb/"]);
     assert_eq!(elsewhere, Vec::<String>::new());
+    // Bash splits words at `=` and `:`.
+    let in_bash = |words: &[&str]| {
+        let mut opsy = planned.world.opsy();
+        opsy.env("OPSY_COMPLETE", "bash").env("_CLAP_IFS", "\n");
+        opsy.env("_CLAP_COMPLETE_INDEX", words.len().to_string()).args(["--", "opsy"]).args(words);
+        run(opsy).stdout
+    };
+    let here = planned.world.state();
+    let here = here.to_str().expect("UTF-8");
+    assert_eq!(in_bash(&["logs", "--namespace", "=", "default", "--state", "=", here, "pb/n"]), "pb/node");
+    assert_eq!(in_bash(&["logs", "--kubeconfig", "/none", "--context", "arn", ":", "aws", "pb/n"]), "");
+    assert_eq!(in_bash(&["history", "--output", "=", "js"]), "json");
     // Another program may use the variable of clap.
     let mut opsy = planned.world.opsy();
     opsy.env("COMPLETE", "1").arg("crds");
