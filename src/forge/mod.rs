@@ -44,7 +44,7 @@ pub use error::ForgeError;
 pub use origin::{is_same_host, place_of};
 pub use place::{Address, Place};
 pub use post::{Done, Post, Posted, post};
-pub use propose::{Proposed, propose, propose_after};
+pub use propose::{Proposed, close_former, propose, propose_after};
 pub use status::{State, Status};
 pub use token::{Source, Token, find as find_token};
 

@@ -1,10 +1,12 @@
 //! Opens, updates or closes the pull request of a target: lists those from its branch, decides (`pull_request`), and takes
 //! steps until nothing is left to do.
 
+use tracing::warn;
+
 use super::client::Client;
 use super::contract::PullRequest;
 use super::error::ForgeError;
-use super::pull_request::{Decision, Proposal, Why, Wish, decide};
+use super::pull_request::{Decision, Proposal, Why, Wish, closed_body, decide};
 
 /// Steps of one call: closing one for another branch, opening one, and finding it after a response was lost.
 const STEPS: usize = 5;
@@ -97,4 +99,18 @@ async fn explain(client: &Client, number: u64, why: &str) -> Result<(), ForgeErr
         return Ok(());
     }
     client.add_comment(number, why).await
+}
+
+/// Closes pull requests that nobody wants any more, and then says why. They are closed even if comments are not allowed.
+///
+/// # Errors
+/// The forge refuses to close one.
+pub async fn close_former(client: &Client, pulls: &[&PullRequest], why: &str) -> Result<(), ForgeError> {
+    for pull in pulls {
+        client.close_pull_request(pull.number, &closed_body(pull)).await?;
+        if let Err(error) = client.add_comment(pull.number, why).await {
+            warn!(number = pull.number, %error, "the pull request is closed without a comment");
+        }
+    }
+    Ok(())
 }

@@ -186,8 +186,19 @@ pub fn decide(wish: &Wish, pulls: &[PullRequest]) -> Result<Decision, ForgeError
     })
 }
 
+/// Returns the target that a pull request of Opsy names, also a closed one; `None` if it is one of others.
+pub fn target(pull: &PullRequest) -> Option<String> {
+    text::read_marker(NAME, &pull.body).map(|marker: Marker| marker.target)
+}
+
+/// Returns the text of a pull request that Opsy closes: without the marker, so that its change does not count as declined
+/// by a person.
+pub(super) fn closed_body(pull: &PullRequest) -> String {
+    text::without_marker(NAME, &pull.body)
+}
+
 fn close(pull: &PullRequest, why: String) -> Decision {
-    Decision::Close { number: pull.number, why, body: text::without_marker(NAME, &pull.body) }
+    Decision::Close { number: pull.number, why, body: closed_body(pull) }
 }
 
 /// The change that a pull request of this target proposed.

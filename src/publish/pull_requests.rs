@@ -76,7 +76,7 @@ impl Publish {
             Proposed::Declined => (Outcome::Unchanged, false),
             Proposed::Obsolete { tip } => {
                 if listed.is_some() || tip.is_some() {
-                    self.close(&branch, tip, (OBSOLETE, listed)).await?;
+                    self.close(&branch, tip, listed).await?;
                 }
                 (Outcome::Unchanged, false)
             }
@@ -104,11 +104,15 @@ impl Publish {
                 return Ok(Pushed { proposed, listed: None, known });
             }
         }
-        let listed = self.client().await?.pull_requests_from(&proposal.name).await?;
+        let listed = self.list(&proposal.name).await?;
         let known = Known::of(&listed, &proposal.change.branch);
         proposal.declined = if known.is_open { BTreeSet::new() } else { known.declined.clone() };
         let proposed = self.git.propose(&proposal).await?;
         Ok(Pushed { proposed, listed: Some(listed), known })
+    }
+
+    pub(super) async fn list(&self, branch: &str) -> Result<Vec<PullRequest>, ForgeError> {
+        self.client().await?.pull_requests_from(branch).await
     }
 
     async fn place_of(
@@ -147,17 +151,24 @@ impl Publish {
     }
 
     /// Closes the pull request, and then deletes its branch, if there is one. A forge can keep it open without its branch.
-    pub(super) async fn close(
+    async fn close(
         &self,
         branch: &str,
         tip: Option<CommitId>,
-        (why, listed): (&str, Option<Vec<PullRequest>>),
+        listed: Option<Vec<PullRequest>>,
     ) -> Result<(), PublishError> {
-        let wish = Wish::Obsolete { why: why.to_owned() };
+        let wish = Wish::Obsolete { why: OBSOLETE.to_owned() };
         let proposed = forge::propose_after(&self.client().await?, branch, &wish, listed).await?;
         info!(branch, result = ?proposed, "there is nothing to propose");
-        let Some(tip) = tip else { return Ok(()) };
-        match self.git.delete_branch(branch, &tip).await? {
+        match tip {
+            Some(tip) => self.delete(branch, &tip).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Deletes the branch of a pull request, if it is at this commit.
+    pub(super) async fn delete(&self, branch: &str, tip: &CommitId) -> Result<(), PublishError> {
+        match self.git.delete_branch(branch, tip).await? {
             push::Pushed::Done => info!(branch, "the branch of the pull request was deleted"),
             push::Pushed::Lost => {
                 info!(branch, "the branch of the pull request was changed by others and stays")
@@ -169,7 +180,7 @@ impl Publish {
         Ok(())
     }
 
-    async fn client(&self) -> Result<Client, ForgeError> {
+    pub(super) async fn client(&self) -> Result<Client, ForgeError> {
         let missing = || ForgeError::Config("this agent has no access to a Git host".to_owned());
         self.connect.as_ref().ok_or_else(missing)?().await
     }

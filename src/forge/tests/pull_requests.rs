@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::{NEW, pull};
 use crate::forge::contract::PullRequest;
-use crate::forge::pull_request::{Decision, Known, Proposal, Why, Wish, branch, decide};
+use crate::forge::pull_request::{Decision, Known, Proposal, Why, Wish, branch, closed_body, decide, target};
 
 fn proposal(content: &str) -> Proposal {
     Proposal {
@@ -99,6 +99,14 @@ fn one_for_another_branch_is_closed_first() {
     let why = "Changes are now proposed for the branch `main`.".to_owned();
     let body = "Two images were built.\n".to_owned();
     assert_eq!(next(&wish("a"), &[other]), Decision::Close { number: 3, why, body });
+}
+
+#[test]
+fn the_marker_names_the_target_until_opsy_closes_the_pull_request() {
+    assert_eq!(target(&own(3, "a")).as_deref(), Some("prod"));
+    assert_eq!(target(&PullRequest { is_open: false, ..own(3, "a") }).as_deref(), Some("prod"));
+    assert_eq!(target(&PullRequest { body: closed_body(&own(3, "a")), ..own(3, "a") }), None);
+    assert_eq!(target(&PullRequest { body: "a copy".to_owned(), ..own(3, "a") }), None);
 }
 
 #[test]

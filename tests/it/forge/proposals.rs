@@ -474,6 +474,64 @@ async fn branches_of_others_stay_when_the_mode_changes() {
 }
 
 #[tokio::test]
+async fn a_copy_of_the_branch_and_its_pull_request_stay_when_the_mode_changes() {
+    let bed = Bed::start();
+    for kind in KINDS {
+        let mut world = World::new(&bed, kind, PULL_REQUEST).await;
+        world.put("one", Some("built"));
+        world.publish().await;
+        let tip = world.remote().tip(BRANCH).expect("the branch");
+        let copies = ["opsy/team-a/backup", "opsy/team-a/mine"];
+        copies.iter().for_each(|copy| world.remote().reset(copy, &tip));
+        let body = world.pull.shown(1)["body"].clone();
+        let pull = json!({ "repository": world.pull.repository, "branch": copies[1], "body": body });
+        bed.control("pull", pull);
+        world.set(r#"{"publish": {"mode": "Commit"}}"#);
+        world.restart();
+        world.publish().await;
+        assert_eq!(world.states(), ["closed", "open"], "{}", world.name());
+        assert_eq!(world.remote().tip(BRANCH), None, "{}", world.name());
+        for copy in copies {
+            assert_eq!(world.remote().tip(copy).as_ref(), Some(&tip), "{}: {copy}", world.name());
+        }
+    }
+}
+
+/// The names of the branch that is read and of the one that is published to can be any.
+#[tokio::test]
+async fn a_branch_that_is_read_or_published_to_is_never_deleted() {
+    let bed = Bed::start();
+    let mut world = World::new(&bed, GitHost::Gitea, PULL_REQUEST).await;
+    world.put("one", Some("built"));
+    world.publish().await;
+    world.set(r#"{"publish": {"branch": "opsy/team-a/main"}}"#);
+    world.restart();
+    world.publish().await;
+    assert_eq!(world.proposed("status/one.yaml").as_deref(), Some("built"));
+}
+
+#[tokio::test]
+async fn a_lasting_error_of_the_forge_is_not_retried_for_what_is_not_wanted_any_more() {
+    let bed = Bed::start();
+    let mut world = World::new(&bed, GitHost::Gitea, PULL_REQUEST).await;
+    world.put("one", Some("built"));
+    world.publish().await;
+    bed.control("tokens", json!({ "token": super::TOKEN, "state": "revoked" }));
+    world.set(r#"{"publish": {"mode": "Commit"}}"#);
+    world.publish().await;
+    bed.requests();
+    world.publish().await;
+    assert_eq!(bed.requests(), []);
+    assert_eq!(world.states(), ["open"]);
+    // Comments are not needed to close it.
+    bed.control("tokens", json!({ "token": super::TOKEN, "state": "ok" }));
+    bed.control("faults", json!({ "kind": "status", "status": 403, "method": "POST", "count": 1 }));
+    world.restart();
+    world.publish().await;
+    assert_eq!((world.states(), world.remote().tip(BRANCH)), (vec!["closed".to_owned()], None));
+}
+
+#[tokio::test]
 async fn a_branch_with_commits_of_others_is_left_alone_and_named() {
     let bed = Bed::start();
     for kind in KINDS {
