@@ -31,9 +31,14 @@ const OBSOLETE: &str = "Nothing differs from the target branch, so there is noth
 /// The result of a push.
 struct Pushed {
     proposed: Proposed,
-    /// The pull requests from the branch, if the forge was asked for them.
+    /// The pull requests from the branch, if the forge was asked for them before and none was open. A person can have
+    /// merged or closed an open one since then, so such a list is read again.
     listed: Option<Vec<PullRequest>>,
+    /// One may be open.
+    is_any_open: bool,
     known: Known,
+    /// Why the forge did not list them.
+    error: Option<ForgeError>,
 }
 
 impl Publish {
@@ -70,45 +75,62 @@ impl Publish {
             status: folder.clone(),
             is_incomplete: batch.is_incomplete,
         };
-        let Pushed { proposed, listed, known } = self.push(proposal).await?;
-        let (outcome, is_open) = match proposed {
-            Proposed::Rejected { message } => return Ok(rejected(message, failure)),
-            Proposed::Declined => (Outcome::Unchanged, false),
-            Proposed::Obsolete { tip } => {
-                if listed.is_some() || tip.is_some() {
+        let Pushed { proposed, listed, is_any_open, mut known, error } = self.push(proposal).await?;
+        let outcome = match (proposed, error) {
+            (Proposed::Rejected { message }, _) => return Ok(rejected(message, failure)),
+            (_, Some(error)) => return Err(error.into()),
+            (Proposed::Declined, None) => Outcome::Unchanged,
+            (Proposed::Obsolete { tip }, None) => {
+                if is_any_open || tip.is_some() {
                     self.close(&branch, tip, listed).await?;
                 }
-                (Outcome::Unchanged, false)
+                known.is_open = false;
+                Outcome::Unchanged
             }
-            Proposed::Current { pushed, paths, content } => {
-                let is_open = self.open(&branch, &target, (&paths, &files), content, listed).await?;
-                (pushed.map_or(Outcome::Unchanged, |commit| Outcome::Pushed { commit, paths }), is_open)
+            (Proposed::Current { pushed, paths, content }, None) => {
+                // If the request fails, it may have taken effect.
+                self.pulls = Some((branch.clone(), Known { is_open: true, ..known.clone() }));
+                let open = self.open(&branch, &target, (&paths, &files), content.clone(), listed);
+                known.is_open = open.await?;
+                if !known.is_open {
+                    known.declined.insert(content);
+                }
+                pushed.map_or(Outcome::Unchanged, |commit| Outcome::Pushed { commit, paths })
             }
         };
         self.content.published();
         self.place = Some(self.place_of(&target, &branch, &folder, version).await?);
-        self.pulls = Some((branch, Known { is_open, ..known }));
+        self.pulls = Some((branch, known));
         // All of it was compared with the remote, whatever follows.
         Ok(Attempted { outcome, is_incomplete: false, setters: failure })
     }
 
     /// Pushes a change, unless a person declined it. As long as no pull request was open, the forge need not be asked
-    /// before: only this agent opens one.
+    /// before: only this agent opens one. If one was open, an error of the forge does not stop the push.
     async fn push(&mut self, mut proposal: ProposalBranch) -> Result<Pushed, PublishError> {
-        let before = self.pulls.take().filter(|(branch, known)| *branch == proposal.name && !known.is_open);
-        if let Some((_, known)) = before {
+        let before = self.pulls.as_ref().filter(|(branch, _)| *branch == proposal.name);
+        let before = before.map(|(_, known)| known.clone());
+        if let Some(known) = before.clone().filter(|known| !known.is_open) {
             proposal.declined.clone_from(&known.declined);
             let proposed = self.git.propose(&proposal).await?;
             // A person can have reopened what was declined.
             if proposed != Proposed::Declined {
-                return Ok(Pushed { proposed, listed: None, known });
+                return Ok(Pushed { proposed, listed: None, is_any_open: false, known, error: None });
             }
         }
-        let listed = self.list(&proposal.name).await?;
-        let known = Known::of(&listed, &proposal.change.branch);
+        let (listed, known, error) = match (self.list(&proposal.name).await, before) {
+            (Ok(listed), _) => {
+                let known = Known::of(&listed, &proposal.change.branch);
+                self.pulls = Some((proposal.name.clone(), known.clone()));
+                (Some(listed), known, None)
+            }
+            (Err(error), Some(known)) if known.is_open => (None, known, Some(error)),
+            (Err(error), _) => return Err(error.into()),
+        };
+        let is_any_open = listed.as_ref().is_none_or(|listed| listed.iter().any(|pull| pull.is_open));
         proposal.declined = if known.is_open { BTreeSet::new() } else { known.declined.clone() };
         let proposed = self.git.propose(&proposal).await?;
-        Ok(Pushed { proposed, listed: Some(listed), known })
+        Ok(Pushed { proposed, listed: listed.filter(|_| !is_any_open), is_any_open, known, error })
     }
 
     pub(super) async fn list(&self, branch: &str) -> Result<Vec<PullRequest>, ForgeError> {

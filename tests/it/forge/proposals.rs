@@ -531,6 +531,55 @@ async fn a_lasting_error_of_the_forge_is_not_retried_for_what_is_not_wanted_any_
     assert_eq!((world.states(), world.remote().tip(BRANCH)), (vec!["closed".to_owned()], None));
 }
 
+/// The list from before the push shows the pull request open.
+#[tokio::test]
+async fn another_pull_request_is_opened_if_a_person_merges_or_closes_it_during_the_push() {
+    let bed = Bed::start();
+    for (kind, is_merged) in [(GitHost::GitHub, true), (GitHost::GitLab, true), (GitHost::Gitea, false)] {
+        let world = World::new(&bed, kind, PULL_REQUEST).await;
+        world.put("one", Some("built"));
+        world.publish().await;
+        let change = json!({ "repository": world.pull.repository, "number": 1, "state": "closed", "merged": is_merged });
+        let url = format!("{}/_bed/change-pull", bed.process.text("url"));
+        let curl = format!("curl --silent --fail --noproxy '*' --output /dev/null --data '{change}' {url}");
+        world.remote().hook("pre-receive", &format!("{UNLOCK}\n{curl} || exit 1"));
+        world.put("one", Some("rebuilt"));
+        world.publish().await;
+        let due = [("closed", "built"), ("open", "rebuilt")];
+        let due = due.map(|(state, what)| json!([state, format!("opsy: one is {what}"), "main"]));
+        assert_eq!(world.pulls(), due, "{}", world.name());
+    }
+}
+
+#[tokio::test]
+async fn a_push_that_is_retried_costs_no_request_to_the_forge() {
+    let bed = Bed::start();
+    let world = World::new(&bed, GitHost::Gitea, PULL_REQUEST).await;
+    world.remote().hook("pre-receive", "exit 1");
+    world.put("one", Some("built"));
+    world.failure().await;
+    assert_ne!(bed.requests(), [], "the first one asks whether the change was declined");
+    world.failure().await;
+    assert_eq!(bed.requests(), []);
+}
+
+#[tokio::test]
+async fn an_open_pull_request_is_pushed_to_while_the_forge_fails() {
+    let bed = Bed::start();
+    let world = World::new(&bed, GitHost::Gitea, PULL_REQUEST).await;
+    world.put("one", Some("built"));
+    world.publish().await;
+    bed.control("tokens", json!({ "token": super::TOKEN, "state": "revoked" }));
+    world.put("one", Some("rebuilt"));
+    for _ in 0..2 {
+        assert_eq!(world.failure().await.0, reasons::PULL_REQUEST_FAILED);
+        assert_eq!(world.proposed("status/one.yaml").as_deref(), Some("rebuilt"));
+    }
+    bed.control("tokens", json!({ "token": super::TOKEN, "state": "ok" }));
+    world.publish().await;
+    assert_eq!(world.pulls(), [json!(["open", "opsy: one is rebuilt", "main"])]);
+}
+
 #[tokio::test]
 async fn a_branch_with_commits_of_others_is_left_alone_and_named() {
     let bed = Bed::start();
