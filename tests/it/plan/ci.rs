@@ -157,8 +157,13 @@ fn each_template_posts_one_comment_and_a_status_and_does_not_repeat_itself() {
     let bed = Bed::start();
     for pull in at(&bed, &topic) {
         let mut job = Job::new(&planned, &pull);
+        // A runner can keep its clone.
+        let closed = "refs/remotes/origin/opsy/default/closed";
+        planned.world.git(&job.dir, &["update-ref", closed, "HEAD"]);
         let outcome = job.run(&planned);
         assert_eq!(outcome.status.code(), Some(1), "{}: the status is missing: {outcome:?}", pull.name());
+        assert!(!outcome.stderr.contains("cannot be fetched"), "{}: {outcome:?}", pull.name());
+        assert_eq!(planned.world.git(&job.dir, &["for-each-ref", closed]), "", "{}", pull.name());
         assert!(outcome.stderr.contains("does not contain that branch"), "{}: {outcome:?}", pull.name());
         let status = &pull.state()["statuses"][0];
         assert!(status["state"].to_string().contains("fail"), "{}: {status}", pull.name());
@@ -291,6 +296,15 @@ fn on_github_only_the_merge_of_the_pushed_commit_is_planned() {
     job.set("PLAN_BASE", "HEAD^1");
     refused(&job);
     assert_eq!(pull.comments(), Vec::new());
+    // A run of a push has no pull request: its commit is compared with the one before.
+    let mut job = Job::new(&planned, &pull);
+    for base in ["", "HEAD^1"] {
+        job.set("PLAN_PUSHED", "");
+        job.set("PLAN_BASE", base);
+        job.set("PLAN_POST", "false");
+        let outcome = job.run(&planned);
+        assert_eq!(outcome.status.code(), Some(0), "{outcome:?}");
+    }
 }
 
 #[test]
