@@ -82,6 +82,7 @@ fn assert_clean(end: &End) {
 #[test]
 fn a_run_on_a_terminal_is_alive_and_leaves_its_messages_and_a_table() {
     let world = World::new();
+    slow_down(&world);
     let end = Terminal::start(once(&world, "auto"), 120, COLUMNS).end();
     assert_eq!(end.status.code(), Some(0), "{:#?}", end.lines);
     shown(&end, &["pb/node  ", "build  ", " s  ", "amazon-ebs.node: "]);
