@@ -9,6 +9,7 @@ use futures::future::BoxFuture;
 use crate::api::Owner;
 use crate::engine::nodes::Nodes;
 use crate::engine::objects::{Objects, Queues};
+use crate::engine::standalone::manifest_cache::ManifestCache;
 use crate::engine::{Home, Runs};
 
 /// An engine that is started and holds its claim.
@@ -27,6 +28,8 @@ pub struct Engine {
     pub recorded_owner: Option<String>,
     /// Folder of the bare clone.
     pub clone: PathBuf,
+    /// The file with what was parsed of manifests; `None` if builds could change it and commits are verified.
+    pub manifest_cache: Option<ManifestCache>,
     /// No other agent's clone can be ahead of this one: the agent may start from it while the remote is unavailable.
     pub clone_is_newest: bool,
     pub claim: Claim,

@@ -19,6 +19,7 @@ use crate::engine::kubernetes::objects::ClusterHome;
 use crate::engine::kubernetes::runs::ClusterRuns;
 use crate::engine::kubernetes::{Cluster, OWNER, account};
 use crate::engine::objects::Objects;
+use crate::engine::standalone::manifest_cache::ManifestCache;
 use crate::engine::standalone::{clone_dir, lock};
 use crate::settings::{AccessFlags, RunFlags};
 use crate::task;
@@ -66,6 +67,7 @@ pub async fn start(inputs: &Inputs, endpoints: &Endpoints) -> anyhow::Result<Eng
         namespace,
         recorded_owner: notes.remove(OWNER),
         clone: clone_dir(&state),
+        manifest_cache: Some(ManifestCache::of(&state)),
         // While another replica worked, this clone was not updated.
         clone_is_newest: false,
         claim: Claim { lost, release: Box::new(move || release_lease.boxed()) },

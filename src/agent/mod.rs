@@ -26,6 +26,7 @@ mod pushes;
 mod reconcilers;
 mod run;
 mod running;
+mod saving_reader;
 mod signals;
 pub mod signing;
 pub mod sources;

@@ -14,6 +14,7 @@ use crate::api::{Key, Kind, ObjectKey, Owner};
 use crate::engine::objects::Objects;
 use crate::engine::standalone::environment::Inherited;
 use crate::engine::standalone::home::StateHome;
+use crate::engine::standalone::manifest_cache::ManifestCache;
 use crate::engine::standalone::runs::{Packer, Processes};
 use crate::engine::standalone::secrets::Secrets;
 use crate::engine::standalone::{clone_dir, lock, logs_dir, owner_file, requests, runs_dir};
@@ -56,6 +57,8 @@ pub fn start(inputs: &Inputs) -> anyhow::Result<Engine> {
         namespace: None,
         recorded_owner: recorded_owner(&state)?,
         clone: clone_dir(&state),
+        // Builds run as the same user. Only the manifests of a verified commit may be used.
+        manifest_cache: inputs.signers.is_none().then(|| ManifestCache::of(&state)),
         // The clone is beside the objects, under the same lock.
         clone_is_newest: true,
         claim,

@@ -7,6 +7,7 @@ use futures::FutureExt;
 
 use super::engine::Engine;
 use super::inputs::Inputs;
+use super::saving_reader::SavingReader;
 use super::{accept, now, spec_problems};
 use crate::api::Key;
 use crate::engine::objects::Objects;
@@ -37,6 +38,7 @@ pub async fn make(
     let confirmed = identity.clone();
     let reader = Reader::new(spec_problems).with_guard(move |settings| confirmed.refusal(settings));
     let known_files = reader.known_files();
+    let reader = SavingReader::new(reader, engine.manifest_cache.clone());
     let (mut sync, outputs) = Sync::new(git, Box::new(reader), now);
     let saved = repository::load_status(&*engine.home).await;
     let saved = saved.context("the saved status of the repository cannot be read")?;

@@ -46,30 +46,27 @@ static METADATA_FIELDS: LazyLock<Json> = LazyLock::new(|| {
     json!({"properties": known})
 });
 
-/// An object without errors, with the document that was last made from it: the next commit most likely has the same
-/// one.
+/// An object without errors, as the document that was last made from it: the next commit most likely has the same one.
 #[derive(Debug)]
-pub struct Draft {
-    /// The manifest names a namespace.
-    is_placed: bool,
-    made: Mutex<Arc<Document>>,
-}
+pub struct Draft(Mutex<Arc<Document>>);
 
 impl Draft {
-    /// Returns the document, in its own namespace or else in the given one.
-    pub fn document(&self, file: &str, namespace: &str) -> Arc<Document> {
-        let mut made = lock(&self.made);
-        if made.file != file {
-            file.clone_into(&mut Arc::make_mut(&mut made).file);
+    pub fn new(document: Arc<Document>) -> Self {
+        Self(Mutex::new(document))
+    }
+
+    /// Returns the document, as that of this file.
+    pub fn document(&self, file: &str) -> Arc<Document> {
+        let mut document = lock(&self.0);
+        if document.file != file {
+            file.clone_into(&mut Arc::make_mut(&mut document).file);
         }
-        if !self.is_placed && made.object.key.namespace != namespace {
-            let made = Arc::make_mut(&mut made);
-            let mut json = made.json.value();
-            json["metadata"]["namespace"] = Json::String(namespace.to_owned());
-            made.json = DocumentText::from(&json);
-            namespace.clone_into(&mut made.object.key.namespace);
-        }
-        Arc::clone(&made)
+        Arc::clone(&document)
+    }
+
+    /// Returns the document that was last made.
+    pub fn last_document(&self) -> Arc<Document> {
+        Arc::clone(&lock(&self.0))
     }
 }
 
@@ -203,11 +200,10 @@ impl Object<'_> {
         let (mut metadata, spec) = (metadata?, spec?);
         let text = |field: &str| metadata[field].as_str().map(str::to_owned);
         let (name, namespace) = (text("name").unwrap_or_default(), text("namespace"));
-        let is_placed = namespace.is_some();
-        let namespace = namespace.unwrap_or_else(|| rules.namespace.to_owned());
-        if !is_placed {
-            metadata["namespace"] = Json::String(namespace.clone());
-        }
+        let namespace = namespace.unwrap_or_else(|| {
+            metadata["namespace"] = Json::String(rules.namespace.to_owned());
+            rules.namespace.to_owned()
+        });
         let key = Key { namespace, name };
         let document = Document {
             object: ObjectKey { kind: self.kind, key },
@@ -221,7 +217,7 @@ impl Object<'_> {
             line: self.root.line,
         };
         let document = Arc::new(document);
-        let draft = Draft { is_placed, made: Mutex::new(Arc::clone(&document)) };
+        let draft = Draft::new(Arc::clone(&document));
         self.extra((rules.extra.errors)(&document));
         if self.is_wrong() {
             return None;

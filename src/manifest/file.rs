@@ -22,7 +22,7 @@ const REMEDY: &str = "if it is not meant for Opsy, list it in .opsyignore";
 /// Fields that never contain a template action in a manifest of Opsy.
 const IDENTITY: [&str; 4] = ["apiVersion:", "kind:", "name:", "namespace:"];
 
-/// The contents of a file, independent of the settings and of other files.
+/// The contents of a file, independent of other files.
 #[derive(Default)]
 pub struct File {
     /// It mentions the API group or the kinds of Opsy.
@@ -91,6 +91,12 @@ enum Unread {
 }
 
 impl File {
+    /// A file without findings.
+    pub fn plain(is_ours: bool, mut drafts: Vec<Draft>) -> Self {
+        drafts.shrink_to_fit();
+        Self { is_ours, drafts, ..Self::default() }
+    }
+
     /// Records what cannot be read. It is an error if objects of Opsy may be lost.
     fn add(&mut self, unread: Unread) {
         match unread {
@@ -118,6 +124,11 @@ impl File {
     /// Returns whether the file has an error, whatever it contained before.
     pub fn has_error(&self) -> bool {
         self.rest.has_error || self.findings.iter().any(|finding| finding.severity == Severity::Error)
+    }
+
+    /// Returns whether there is anything to report about the file.
+    pub fn has_findings(&self) -> bool {
+        self.kept() > 0 || self.rest.count > 0
     }
 
     /// Returns the number of findings that are kept.

@@ -19,7 +19,7 @@ mod yaml;
 pub use content::{Blobs, Content};
 pub use documents::Documents;
 pub use file::MAX_FILE_BYTES;
-pub use read::{KnownFiles, OBJECT_LIMIT, Reader, SETTINGS_FILE, is_manifest, is_settings};
+pub use read::{KnownFiles, OBJECT_LIMIT, Reader, SETTINGS_FILE, SavedFiles, is_manifest, is_settings};
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -117,7 +117,7 @@ pub struct ExtraRules {
 /// What files are read with.
 struct Rules<'a> {
     extra: &'a ExtraRules,
-    /// The namespace of objects that name none. A file is not parsed again when the settings name another one.
+    /// The namespace of objects that name none.
     namespace: &'a str,
 }
 

@@ -1,9 +1,11 @@
 //! Turns the files of a commit into objects and problems.
 //!
 //! A file is parsed and checked once per blob ID. A broken file affects only its own objects. While any file is broken,
-//! the set is incomplete. `edited` reads a commit by its difference to the one before.
+//! the set is incomplete. `edited` reads a commit by its difference to the one before. `saved` passes on what was parsed to
+//! the next process.
 
 mod edited;
+mod saved;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -12,6 +14,8 @@ use crate::api::files::{POINTER, is_pointer};
 use crate::api::lock::lock;
 use crate::api::paths::prefixes;
 use crate::settings::RepoSettings;
+
+pub use saved::SavedFiles;
 
 use super::check::Finding;
 use super::file::{self, File};
@@ -70,6 +74,12 @@ pub struct Reader {
     extra: ExtraRules,
     /// By path.
     parsed: HashMap<String, Parsed>,
+    /// The namespace with which they were parsed: that of objects whose manifest names none.
+    namespace: String,
+    /// What was parsed before the start of the process, until a commit is read.
+    saved: SavedFiles,
+    /// The number of files in which `parsed` may differ from what is saved.
+    unsaved: usize,
     known_files: KnownFiles,
     /// The last settings that could be read. A broken `opsy.yaml` must not change the owner.
     settings: Option<RepoSettings>,
@@ -109,8 +119,18 @@ impl Reader {
     ) -> Self {
         let extra = ExtraRules { errors: Box::new(errors), notes: Box::new(notes) };
         let guard: Guard = Box::new(|_| None);
-        let (parsed, known_files) = (HashMap::new(), KnownFiles::default());
-        Self { extra, parsed, known_files, settings: None, settings_before: None, last: None, guard }
+        Self {
+            extra,
+            parsed: HashMap::new(),
+            namespace: String::new(),
+            saved: SavedFiles::default(),
+            unsaved: 0,
+            known_files: KnownFiles::default(),
+            settings: None,
+            settings_before: None,
+            last: None,
+            guard,
+        }
     }
 
     /// Adds a check of the settings. Refused settings count as broken.
@@ -139,7 +159,7 @@ impl Reader {
         let mut own_files = BTreeSet::new();
         let readable = self.settings(files, &mut set, &mut own_files);
         let neighbours = Neighbours::of(files);
-        let mut before = std::mem::take(&mut self.parsed);
+        let (mut before, mut saved) = self.parsed_with(set.settings.namespace());
         let (mut used, mut findings) = (HashMap::with_capacity(before.len()), 0);
         let mut documents = Vec::with_capacity(last.documents.len());
         let mut sorted: Vec<_> =
@@ -147,8 +167,10 @@ impl Reader {
         sorted.sort_by(|a, b| a.path.cmp(&b.path));
         for source in sorted {
             let known = before.remove_entry(&source.path).filter(|(_, parsed)| parsed.is_of(source));
-            let rules = Rules { extra: &self.extra, namespace: set.settings.namespace() };
-            let (path, parsed) = known.unwrap_or_else(|| (source.path.clone(), Parsed::new(source, &rules)));
+            let (path, parsed) = known.unwrap_or_else(|| {
+                let recalled = Parsed::recalled(source, &mut saved);
+                (source.path.clone(), recalled.unwrap_or_else(|| self.parse(source)))
+            });
             let file = Arc::clone(&parsed.file);
             own_files.extend(file.is_ours.then(|| source.path.clone()));
             let most = if findings < FINDINGS { file::FINDINGS } else { 1 };
@@ -164,14 +186,14 @@ impl Reader {
             let found = file.findings(|| self.known_files.lock().contains(&source.path), most);
             findings += found.iter().filter(|finding| finding.severity != Severity::Foreign).count();
             set.problems.extend(found.iter().map(|finding| problem(&source.path, finding)));
-            let namespace = set.settings.namespace();
-            documents.extend(file.drafts.iter().map(|draft| draft.document(&source.path, namespace)));
+            documents.extend(file.drafts.iter().map(|draft| draft.document(&source.path)));
             if documents.len() > OBJECT_LIMIT {
                 set.too_many_objects = true;
                 return set;
             }
         }
         self.parsed = used;
+        self.unsaved += saved.len();
         self.remember(files, &documents);
         drop_duplicates(&mut set, &mut documents);
         set.own_files = if own_files == *last.own_files { last.own_files } else { own_files.into() };
@@ -181,6 +203,17 @@ impl Reader {
         }
         self.last = Some(Last { set: set.clone(), neighbours });
         set
+    }
+
+    /// Takes what was parsed with a namespace, in this process and before.
+    fn parsed_with(&mut self, namespace: &str) -> (HashMap<String, Parsed>, SavedFiles) {
+        let (mut parsed, mut saved) = (std::mem::take(&mut self.parsed), std::mem::take(&mut self.saved));
+        if self.namespace != namespace {
+            namespace.clone_into(&mut self.namespace);
+            parsed.clear();
+        }
+        self.unsaved += saved.retain_of(namespace);
+        (parsed, saved)
     }
 
     /// Adds the settings to the set. Returns false if no settings are known that can be trusted.

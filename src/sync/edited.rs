@@ -183,7 +183,13 @@ impl Sync {
     /// Reads the files that differ, on a thread for blocking work.
     async fn reread(&self, files: Edited) -> Option<ObjectSet> {
         let parse = Arc::clone(&self.parse);
-        tokio::task::spawn_blocking(move || lock(&parse).reread(&files)).await.ok().flatten()
+        let work = move || {
+            let mut parse = lock(&parse);
+            let set = parse.reread(&files)?;
+            parse.save();
+            Some(set)
+        };
+        tokio::task::spawn_blocking(work).await.ok().flatten()
     }
 
     /// The commit for templates. The files of Opsy are mostly the same as before.

@@ -232,17 +232,20 @@ impl Sync {
         let work = move || {
             let mut parse = lock(&parse);
             let set = parse.read(&sources.files);
-            (set, sources)
+            if let Some(error) = sources.failure() {
+                parse.discard();
+                return Err(error);
+            }
+            if !set.too_many_objects && !set.without_settings {
+                parse.save();
+            }
+            Ok((set, sources))
         };
         let done = tokio::task::spawn_blocking(work).await;
         let (mut set, sources) = done.map_err(|error| {
             let why = format!("its manifests cannot be parsed: {error}");
             GitError::Path { path: "the commit".to_owned(), why }
-        })?;
-        if let Some(error) = sources.failure() {
-            lock(&self.parse).discard();
-            return Err(error);
-        }
+        })??;
         if set.too_many_objects {
             let why = format!("declares more than {OBJECT_LIMIT} objects");
             return Err(GitError::Path { path: "the commit".to_owned(), why });

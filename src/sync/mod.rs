@@ -79,6 +79,8 @@ pub trait Parser: Send {
     }
     /// Forgets what the last reading found, because the content of a file could not be read after all.
     fn discard(&mut self) {}
+    /// May save what the last reading found, because the content of every file could be read.
+    fn save(&mut self) {}
 }
 
 impl Parser for Reader {

@@ -1,6 +1,9 @@
 //! Restarts with less information than before: nothing is built, rolled out or removed on an assumption.
 
-use serde_json::json;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use serde_json::{Value, json};
 
 use crate::world::World;
 
@@ -162,4 +165,68 @@ fn a_manifest_that_is_deleted_before_a_restart_is_pruned() {
     world.once();
     assert_eq!(world.status("PackerBuilder", "node"), None);
     assert_eq!(world.show("status/default/packerbuilders/node.yaml"), None);
+}
+
+/// More manifests than are parsed again at each start.
+const MANIFESTS: usize = 120;
+
+/// Generation and region of all objects in the state directory.
+fn stored(world: &World) -> BTreeMap<String, (i64, String)> {
+    let folder = world.state().join("objects/PackerBuilder/default");
+    let entries =
+        std::fs::read_dir(folder).expect("a directory").map(|entry| entry.expect("an entry").path());
+    let stored = |path: PathBuf| {
+        let text = std::fs::read(&path).expect("a file");
+        let object: Value = serde_json::from_slice(&text).expect("JSON");
+        let name = path.file_stem().expect("a name").to_string_lossy().into_owned();
+        let region = object["spec"]["region"].as_str().expect("a region").to_owned();
+        (name, (object["generation"].as_i64().expect("a number"), region))
+    };
+    entries.map(stored).collect()
+}
+
+#[test]
+fn what_was_parsed_before_a_restart_is_used_only_for_what_is_the_same() {
+    let world = World::new();
+    let manifest = |name: &str, region: &str| {
+        format!(
+            "apiVersion: ami.opsy.dev/v1alpha1\nkind: PackerBuilder\nmetadata: {{name: {name}}}\n\
+             spec: {{region: {region}, suspend: true, builder: {{dir: packer/node}}}}\n"
+        )
+    };
+    let path = |name: &str| format!("builders/{name}.yaml");
+    let names: Vec<_> = (0..MANIFESTS).map(|number| format!("b{number:03}")).collect();
+    let push = |files: &[(String, Option<String>)]| {
+        let files: Vec<_> = files.iter().map(|(path, text)| (path.as_str(), text.as_deref())).collect();
+        world.push(&files, "policy: builders");
+    };
+    let all = names.iter().map(|name| (path(name), Some(manifest(name, "us-east-1"))));
+    push(&all.chain([("builders/node.yaml".to_owned(), None)]).collect::<Vec<_>>());
+    let suspended = Some(3);
+    assert_eq!(world.once().status.code(), suspended);
+    let cache = world.state().join("manifests.cache");
+    let saved = std::fs::read_to_string(&cache).expect("what was parsed is saved");
+
+    let mut due = stored(&world);
+    assert!(due.len() == MANIFESTS && due.values().all(|one| *one == (1, "us-east-1".to_owned())), "{due:?}");
+    push(&[
+        (path("b000"), Some(manifest("b000", "us-west-2"))),
+        (path("b001"), None),
+        (path("b002"), Some(manifest("b002", "us-east-1").replace("region", "regoin"))),
+        ("moved.yaml".to_owned(), Some(manifest("b001", "us-east-1"))),
+        ("new.yaml".to_owned(), Some(manifest("new", "us-east-1"))),
+    ]);
+    due.insert("b000".to_owned(), (2, "us-west-2".to_owned()));
+    due.insert("new".to_owned(), (1, "us-east-1".to_owned()));
+    let needs_attention = Some(2);
+    for damaged in [None, Some(saved.replace("us-east-1", "eu-west-1")), Some(String::new())] {
+        if let Some(damaged) = damaged {
+            std::fs::write(&cache, damaged).expect("written");
+        }
+        let outcome = world.once();
+        assert_eq!(outcome.status.code(), needs_attention, "{outcome:?}");
+        assert!(outcome.stderr.contains("builders/b002.yaml:4"), "{outcome:?}");
+        assert_eq!(stored(&world), due);
+    }
+    assert_eq!(std::fs::read_to_string(&cache).expect("saved again").lines().count(), saved.lines().count());
 }

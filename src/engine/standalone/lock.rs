@@ -17,7 +17,7 @@ pub struct StateLock(#[expect(dead_code, reason = "the open file is the lock")] 
 pub enum EngineKind {
     /// The objects are in the state directory.
     Standalone,
-    /// The objects are in a cluster. The state directory contains only the clone.
+    /// The objects are in a cluster. The state directory contains only what can be read again.
     Kubernetes,
 }
 

@@ -10,10 +10,12 @@
 //! STATE/runs/<run>/                            one Packer run: facts.json and the runner's files
 //! STATE/logs/<run>/                            the log of an ended run, for a while
 //! STATE/clone/                                 the bare clone
+//! STATE/manifests.cache                        what was parsed of manifests; it may be deleted
 //! ```
 //!
 //! `home` (with `entry`, `object`, `stored`, `stored_text`, `requests`, `files`) implements `Home`, `runs` (with `folders`, `logs`,
 //! `environment`) implements `Runs`. `secrets`, `lock`, `private` and `disk` (with `whole`) serve both, and `packer` is for `opsy check`.
+//! `lock` and `manifest_cache` are used in a cluster, too.
 
 pub mod disk;
 mod entry;
@@ -23,6 +25,7 @@ pub mod folders;
 pub mod home;
 pub mod lock;
 pub mod logs;
+pub mod manifest_cache;
 mod object;
 pub mod packer;
 pub mod private;

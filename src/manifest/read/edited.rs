@@ -3,11 +3,11 @@
 
 use std::sync::Arc;
 
-use super::{FINDINGS, Last, OBJECT_LIMIT, Parsed, Reader, is_below, is_manifest, is_settings, problem};
+use super::{FINDINGS, Last, OBJECT_LIMIT, Reader, is_below, is_manifest, is_settings, problem};
 use crate::manifest::check::Finding;
 use crate::manifest::file::{self, File};
 use crate::manifest::neighbours::Neighbours;
-use crate::manifest::{Edited, Form, ObjectSet, Rules, SourceFile};
+use crate::manifest::{Edited, Form, ObjectSet, SourceFile};
 
 impl Reader {
     /// Reads the commit after the one that was read last, in which all other files are the same. Returns `None` if all
@@ -68,8 +68,7 @@ impl Reader {
 
     /// Adds what a file contains now. Returns `None` if another file declares one of its objects.
     fn add(&mut self, set: &mut ObjectSet, source: &SourceFile, neighbours: &Neighbours) -> Option<()> {
-        let rules = Rules { extra: &self.extra, namespace: set.settings.namespace() };
-        let parsed = Parsed::new(source, &rules);
+        let parsed = self.parse(source);
         let file = Arc::clone(&parsed.file);
         if file.kept() > file::FINDINGS {
             return None;
@@ -90,7 +89,7 @@ impl Reader {
         let found = file.findings(|| self.known_files.lock().contains(&source.path), file::FINDINGS);
         set.problems.extend(found.iter().map(|finding| problem(&source.path, finding)));
         for draft in &file.drafts {
-            let document = draft.document(&source.path, set.settings.namespace());
+            let document = draft.document(&source.path);
             if set.declares(&document.object) {
                 return None;
             }
@@ -107,7 +106,7 @@ impl Reader {
 fn remove(set: &mut ObjectSet, path: &str, file: &File) {
     set.problems.retain(|problem| problem.file != path);
     for draft in &file.drafts {
-        let object = draft.document(path, set.settings.namespace()).object.clone();
+        let object = draft.document(path).object.clone();
         if set.documents.get(&object).is_some_and(|document| document.file == path) {
             set.documents.remove(&object);
         }

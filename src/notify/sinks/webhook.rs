@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use crate::announce::{Message, Tone};
+use crate::api::ids::hex_digits;
 
 use super::http::{Address, Http};
 use super::text::{excerpt, fit, plain};
@@ -58,7 +59,7 @@ impl Receiver {
         let timestamp = sent.as_second().to_string();
         let mut mac = self.key.clone();
         mac.update(format!("{timestamp}.{body}").as_bytes());
-        let signature = format!("sha256={}", hex(&mac.finalize().into_bytes()));
+        let signature = format!("sha256={}", hex_digits(&mac.finalize().into_bytes()));
         let headers = [("x-opsy-timestamp", timestamp), ("x-opsy-signature", signature)];
         let headers = headers.into_iter().chain([("idempotency-key", key.to_owned())]);
         headers
@@ -145,9 +146,5 @@ fn word(tone: Tone) -> &'static str {
 pub(super) fn stable_key(message: &Message, thread: Option<&str>) -> String {
     let about = thread.unwrap_or(&message.title);
     let digest = Sha256::new().chain_update(about).chain_update([0]).chain_update(&message.id).finalize();
-    hex(&digest)[..32].to_owned()
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    hex_digits(&digest)[..32].to_owned()
 }

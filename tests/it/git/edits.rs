@@ -1,5 +1,6 @@
 //! A commit that only edits manifests is read by its difference to the one before. The result is that of a first reading.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use jiff::Timestamp;
@@ -15,6 +16,7 @@ type Readings = Arc<Mutex<Vec<&'static str>>>;
 struct Recorded {
     reader: Reader,
     readings: Readings,
+    saves: Arc<AtomicUsize>,
 }
 
 impl Parser for Recorded {
@@ -26,6 +28,9 @@ impl Parser for Recorded {
         let set = self.reader.reread(edited);
         self.readings.lock().expect("not poisoned").push(if set.is_some() { "edits" } else { "no edits" });
         set
+    }
+    fn save(&mut self) {
+        self.saves.fetch_add(1, Ordering::Relaxed);
     }
 }
 
@@ -41,15 +46,16 @@ struct Scene {
     sync: Sync,
     _outputs: Outputs,
     readings: Readings,
+    saves: Arc<AtomicUsize>,
 }
 
 impl Scene {
     async fn new() -> Self {
         let bed = Bed::start();
-        let (git, readings) = (bed.handle(), Readings::default());
-        let parser = Recorded { reader: Reader::default(), readings: readings.clone() };
+        let (git, readings, saves) = (bed.handle(), Readings::default(), Arc::new(AtomicUsize::new(0)));
+        let parser = Recorded { reader: Reader::default(), readings: readings.clone(), saves: saves.clone() };
         let (sync, outputs) = Sync::new(git, Box::new(parser), Timestamp::now);
-        let mut scene = Self { bed, sync, _outputs: outputs, readings };
+        let mut scene = Self { bed, sync, _outputs: outputs, readings, saves };
         let (a, b) = (builder("a", "us-east-1"), builder("b", "us-east-1"));
         let files =
             [("a.yaml", a.as_str()), ("b.yaml", &b), ("opsy.yaml", ""), ("status/a.yaml", "s1"), ("x", "1")];
@@ -68,7 +74,10 @@ impl Scene {
         let fresh = Sync::new(self.bed.handle(), Box::new(Reader::default()), Timestamp::now).0.once().await;
         let fresh = fresh.expect("synced");
         assert_eq!((&synced.commit, &synced.set), (&fresh.commit, &fresh.set));
-        std::mem::take(&mut *self.readings.lock().expect("not poisoned"))
+        let readings = std::mem::take(&mut *self.readings.lock().expect("not poisoned"));
+        let complete = readings.iter().filter(|reading| **reading != "no edits").count();
+        assert_eq!(self.saves.swap(0, Ordering::Relaxed), complete, "what was read may be saved");
+        readings
     }
 
     async fn synced(&mut self) -> Arc<Synced> {

@@ -15,15 +15,10 @@ fn signer(key: &Path) -> String {
     format!("someone@example.com {public}")
 }
 
-/// Pushes builder `node` in a signed commit.
-fn push_signed(world: &World, key: &Path) -> String {
-    let files = [
-        ("opsy.yaml", settings("")),
-        ("builders/node.yaml", builder("node", "packer/node", "", RETRY_SOON)),
-        ("packer/node/node.pkr.hcl", template().to_owned()),
-    ];
+/// Pushes files in a signed commit.
+fn push_signed(world: &World, key: &Path, files: &[(String, String)]) -> String {
     world.push_with("policy: first", |dir| {
-        for (path, text) in &files {
+        for (path, text) in files {
             let path = dir.join(path);
             fs::create_dir_all(path.parent().expect("a parent")).expect("a directory");
             fs::write(path, text).expect("a file");
@@ -51,7 +46,12 @@ fn a_commit_that_nobody_trusted_signed_is_held_back() {
         opsy.env("OPSY_SIGNING_KEY_PASSPHRASE_FILE", &passphrase);
         opsy
     };
-    push_signed(&world, &person);
+    let files = [
+        ("opsy.yaml", settings("")),
+        ("builders/node.yaml", builder("node", "packer/node", "", RETRY_SOON)),
+        ("packer/node/node.pkr.hcl", template().to_owned()),
+    ];
+    push_signed(&world, &person, &files.map(|(path, text)| (path.to_owned(), text)));
     let mut wrong = opsy();
     wrong.args(["run", "--once"]);
     let wrong = run(wrong);
@@ -99,4 +99,31 @@ fn a_commit_that_nobody_trusted_signed_is_held_back() {
     assert_git_verifies(&world.remote(), "main", &allowed);
     fs::remove_file(&passphrase).expect("the passphrase");
     assert_nowhere(&world, PASSPHRASE);
+}
+
+/// Builds run as the user of the agent, so a template could declare objects that no commit declares.
+#[test]
+fn what_was_parsed_of_signed_manifests_is_not_saved_on_one_machine() {
+    let world = World::served(None);
+    let [person, ours] = ["person", "ours"].map(|name| keygen(world.root().join(name), "ed25519", ""));
+    let signers = world.root().join("signers");
+    fs::write(&signers, signer(&person)).expect("written");
+    // More than are parsed again at each start.
+    let names = (0..120).map(|number| format!("b{number}"));
+    let suspended = |name: String| {
+        let manifest = builder(&name, "packer/node", "", RETRY_SOON);
+        (format!("builders/{name}.yaml"), manifest.replace("spec:\n", "spec:\n  suspend: true\n"))
+    };
+    let files: Vec<_> = names.map(suspended).chain([("opsy.yaml".to_owned(), settings(""))]).collect();
+    push_signed(&world, &person, &files);
+    for (is_verified, is_saved) in [(true, false), (false, true)] {
+        let mut opsy = world.opsy();
+        opsy.args(["run", "--once"]);
+        if is_verified {
+            opsy.env("OPSY_VERIFY", &signers).env("OPSY_SIGNING_KEY", &ours);
+        }
+        let outcome = run(opsy);
+        assert_eq!(outcome.status.code(), Some(3), "they are suspended: {outcome:?}");
+        assert_eq!(world.state().join("manifests.cache").exists(), is_saved, "{outcome:?}");
+    }
 }

@@ -5,6 +5,7 @@ mod documents;
 mod edits;
 mod fields;
 mod files;
+mod saved;
 mod settings;
 mod values;
 
