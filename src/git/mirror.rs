@@ -279,6 +279,20 @@ impl Mirror {
         Ok(Some(expected.into_iter().map(tip).collect()))
     }
 
+    /// Returns the branches of the remote whose names start with `prefix`. `None` if all refs must be listed to find them.
+    pub fn poll_below(&mut self, prefix: &str) -> Result<Option<Vec<String>>, GitError> {
+        let options = Arc::clone(&self.options);
+        if options.address.path().is_some() || options.address.is_ssh() {
+            return Ok(None);
+        }
+        if self.repo().is_err() {
+            return Ok(None);
+        }
+        let auth = self.authenticator()?;
+        let Self { repo, poll, .. } = self;
+        Ok(repo.as_ref().and_then(|repo| poll.branches_below((&options, repo), &auth, prefix)))
+    }
+
     /// Fetches more of the history of all branches that were fetched. Returns false if there is no more.
     pub fn deepen(&mut self) -> Result<bool, GitError> {
         let options = Arc::clone(&self.options);

@@ -227,7 +227,10 @@ pub(super) fn branches_to_push(mirror: &Mirror) -> Result<Vec<String>, GitError>
 }
 
 /// Returns the branches of the remote whose names start with `prefix`.
-pub(super) fn branches_below(mirror: &Mirror, prefix: &str) -> Result<Vec<String>, GitError> {
+pub(super) fn branches_below(mirror: &mut Mirror, prefix: &str) -> Result<Vec<String>, GitError> {
+    if let Some(names) = mirror.poll_below(prefix)? {
+        return Ok(names);
+    }
     let names = listed(mirror, Direction::Fetch)?.branches.into_iter().map(|(name, _)| name);
     Ok(names.filter(|name| name.starts_with(prefix)).collect())
 }

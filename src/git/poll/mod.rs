@@ -1,10 +1,12 @@
-//! The quick check of a poll: reads only the refs that are needed, before libgit2 connects and receives all refs of the
-//! remote. It only ever confirms that nothing changed. Anything else, including every error, is left to the connection
-//! of libgit2, which classifies errors.
+//! Reads only the refs that are needed, before libgit2 connects and receives all refs of the remote. The quick check of a
+//! poll only ever confirms that nothing changed, and a search by prefix only ever returns a complete response. Anything
+//! else, including every error, is left to the connection of libgit2, which classifies errors.
 //!
 //! ```text
 //! tracked tips ─> http(s): one request for these refs (ls_refs) │ path: the refs in the repository ─> the same? ─> done
 //!                 otherwise, and with SSH ─────────────────────────────────────────────────────────> mirror connects
+//! prefix ───────> http(s): one request for the refs below it ─────────────────────────────────────> complete? ─> done
+//!                 otherwise ─────────────────────────────────────────────────────────────────> push lists all refs
 //! ```
 
 use std::time::{Duration, Instant};
@@ -56,10 +58,33 @@ impl Poll {
     ) -> bool {
         match source {
             Some(source) => expected.iter().all(|expected| has(source, expected)),
-            None if options.address.is_ssh() || self.is_paused() || needs_proxy_of_git(options, clone) => {
-                false
+            None => {
+                let named = expected.iter().filter(|expected| !expected.is_default);
+                let default = expected.iter().any(|expected| expected.is_default);
+                let body = ls_refs::request(named.map(|expected| expected.branch.as_str()), default);
+                let can_ask = !self.is_paused() && can_ask(options, clone);
+                can_ask && self.poll(options, auth, &body).is_some_and(|refs| agrees(&refs, expected))
             }
-            None => self.ask(options, auth, expected).is_some_and(|refs| agrees(&refs, expected)),
+        }
+    }
+
+    /// Returns the branches of the remote whose names start with `prefix`. `None` if a single request does not find them.
+    pub fn branches_below(
+        &mut self,
+        (options, clone): (&Options, &Repository),
+        auth: &Authenticator,
+        prefix: &str,
+    ) -> Option<Vec<String>> {
+        let can_ask = !self.is_paused() && can_ask(options, clone);
+        let body = can_ask.then(|| ls_refs::request(std::iter::once(prefix), false))?;
+        match self.ask(options, auth, &body) {
+            Ok(refs) => Some(refs.branches.into_keys().filter(|name| name.starts_with(prefix)).collect()),
+            // Anyone who may push can create more branches than a response may have. This says nothing about polls.
+            Err(Unanswered::Incapable) => None,
+            Err(why) => {
+                self.pause(&why);
+                None
+            }
         }
     }
 
@@ -68,32 +93,56 @@ impl Poll {
     }
 
     /// Asks the server for the refs. Without a useful response, the check pauses.
-    fn ask(&mut self, options: &Options, auth: &Authenticator, expected: &[Expected]) -> Option<Refs> {
-        let named = expected.iter().filter(|expected| !expected.is_default).map(|branch| &*branch.branch);
-        let body = ls_refs::request(named, expected.iter().any(|expected| expected.is_default));
-        let send = |login| options.http.upload_pack(options.address.url(), login, body.clone());
+    fn poll(&mut self, options: &Options, auth: &Authenticator, body: &[u8]) -> Option<Refs> {
+        match self.ask(options, auth, body) {
+            Ok(refs) => {
+                (self.failures, self.paused_until) = (0, None);
+                Some(refs)
+            }
+            Err(why) => {
+                self.pause(&why);
+                None
+            }
+        }
+    }
+
+    fn pause(&mut self, why: &Unanswered) {
+        let (first, longest) = PAUSE;
+        self.failures += 1;
+        let pause = match why {
+            Unanswered::Incapable => longest,
+            Unanswered::Unavailable => backoff::doubled(first, longest, self.failures),
+        };
+        self.paused_until = Some(Instant::now() + pause);
+    }
+
+    fn ask(&mut self, options: &Options, auth: &Authenticator, body: &[u8]) -> Result<Refs, Unanswered> {
+        let send = |login| options.http.upload_pack(options.address.url(), login, body.to_owned());
         let login = auth.login();
         let mut answer = send(login.filter(|_| self.is_guarded));
         if answer == Answer::Unauthorized && login.is_some() && !self.is_guarded {
             self.is_guarded = true;
             answer = send(login);
         }
-        let (first, longest) = PAUSE;
-        self.failures += 1;
-        let pause = match answer {
-            Answer::Body(body) => match ls_refs::parse(&body) {
-                Some(refs) => {
-                    (self.failures, self.paused_until) = (0, None);
-                    return Some(refs);
-                }
-                None => longest,
-            },
-            Answer::Other => longest,
-            Answer::Unauthorized | Answer::Unavailable => backoff::doubled(first, longest, self.failures),
-        };
-        self.paused_until = Some(Instant::now() + pause);
-        None
+        match answer {
+            Answer::Body(body) => ls_refs::parse(&body).ok_or(Unanswered::Incapable),
+            Answer::Other => Err(Unanswered::Incapable),
+            Answer::Unauthorized | Answer::Unavailable => Err(Unanswered::Unavailable),
+        }
     }
+}
+
+/// Why a request has no useful response.
+enum Unanswered {
+    /// The server does not speak version 2 of the protocol.
+    Incapable,
+    Unavailable,
+}
+
+/// Returns true if the server can be asked by HTTP.
+fn can_ask(options: &Options, clone: &Repository) -> bool {
+    let is_http = options.address.path().is_none() && !options.address.is_ssh();
+    is_http && !needs_proxy_of_git(options, clone)
 }
 
 /// Returns true if the refs confirm all tips. Pure.

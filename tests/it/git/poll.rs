@@ -50,6 +50,30 @@ async fn a_poll_does_not_list_the_refs_of_pull_requests() {
 }
 
 #[tokio::test]
+async fn branches_below_a_prefix_are_found_without_a_list_of_all_refs() {
+    let bed = Bed::start();
+    let remote = bed.remote();
+    remote.add_pull_requests(MANY, &first(&remote));
+    for branch in ["opsy/a/main", "opsy/ab/main", "opsy-a"] {
+        remote.commit(branch, &[("a.yaml", Some("1"))]);
+    }
+    let git = bed.handle();
+    git.fetch().await.expect("a tip");
+    bed.traffic();
+    for is_old in [false, true] {
+        bed.speak_old(is_old);
+        assert_eq!(git.branches_below("opsy/a/").await.expect("branches"), ["opsy/a/main"]);
+        let (requests, bytes) = bed.traffic();
+        assert_eq!(requests == 1 && bytes <= SMALL, !is_old, "{requests} requests, {bytes} bytes");
+    }
+    let path = bed.handle_with(|options| {
+        options.folder = options.folder.with_file_name("clone-by-path");
+        options.address = Address::parse(&bed.remote().path().to_string_lossy()).expect("a path");
+    });
+    assert_eq!(path.branches_below("opsy/a/").await.expect("branches"), ["opsy/a/main"]);
+}
+
+#[tokio::test]
 async fn every_change_of_the_branch_is_noticed() {
     let bed = Bed::start();
     let remote = bed.remote();
