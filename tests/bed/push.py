@@ -86,12 +86,16 @@ def once(work: pathlib.Path, url: str, hook: str, notes: pathlib.Path, log: path
     at.append(time.time())
 
     def loaded():
-        found = (line for line in lines(log) if line.get("message") == "synced" and line.get("commit") == tip)
+        found = (line for line in lines(log) if is_sync(line, tip))
         return next((instant(line["timestamp"]) for line in found), None)
 
     at.append(wait("the commit", loaded))
     at.append((wait("Packer", lambda: starts(notes, before)) or [0.0])[0])
     return [later - earlier for earlier, later in zip(at, at[1:])]
+
+
+def is_sync(line: dict, tip: str) -> bool:
+    return line.get("message", "").startswith("synced") and line.get("commit") == tip
 
 
 def deliver(hook: str, url: str) -> None:

@@ -7,6 +7,7 @@ the builders.
 import contextlib
 import json
 import subprocess
+import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,6 +25,7 @@ from .rollouts import ACCOUNTS, SEEDED
 
 REGION, CLUSTER, OWNER = "us-east-1", "demo", "bench"
 SINCE = "2026-11-20T00:00:00Z"
+EXPIRY = 1  # seconds
 REFRESHER = """\
 apiVersion: ami.opsy.dev/v1alpha1
 kind: AMIRefresher
@@ -61,7 +63,7 @@ class Repository:
         self.clone = root / "clone"
         git("clone", "--quiet", str(self.remote), str(self.clone))
         for number in range(count // 2):
-            manifest = active(bench.manifest(number)).replace("expiresIn: 30d", "expiresIn: 1s")
+            manifest = active(bench.manifest(number)).replace("expiresIn: 30d", f"expiresIn: {EXPIRY}s")
             (self.clone / "builders" / f"{name(number)}.yaml").write_text(manifest)
         self.environment = {
             name: value
@@ -69,12 +71,15 @@ class Repository:
             if not name.startswith("OPSY_")
         }
         self.count = count
+        self.expired = time.monotonic() + EXPIRY
 
     def call(self, method: str, path: str, **body):
         return call(self.endpoint, method, path, {"account": self.account, **body})
 
     def plan(self, *flags: str) -> Figures:
         command = [OPSY, "plan", "--agent-id", OWNER, *flags, str(self.clone)]
+        # The last images were registered just now if there are few.
+        time.sleep(max(0.0, self.expired - time.monotonic()))
         call(self.endpoint, "DELETE", f"journal?account={self.account}")
         cost = once(command, self.environment)
         journal = call(self.endpoint, "GET", f"journal?account={self.account}")

@@ -201,7 +201,7 @@ class Log:
     def _read(self) -> set[str]:
         *lines, self._rest = (self._rest + self._file.read()).split("\n")
         for line in lines:
-            if '"synced"' in line:
+            if '"synced' in line:
                 self._synced.add(json.loads(line)["commit"])
         return self._synced
 
