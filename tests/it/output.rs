@@ -265,9 +265,10 @@ impl Drop for Watching {
 #[test]
 fn a_watch_prints_what_changes_until_it_is_interrupted() {
     let fixed = Fixed::new();
-    let file = fixed.root.path().join("watch");
+    let [file, errors] = ["watch", "errors"].map(|name| fixed.root.path().join(name));
     let mut opsy = fixed.opsy("status pb/node pb/later --watch");
     opsy.stdout(File::create(&file).expect("a file"));
+    opsy.stderr(File::create(&errors).expect("a file"));
     let mut watching = Watching(opsy.spawn().expect("opsy starts"));
     let shown = || fs::read_to_string(&file).expect("the output");
     let line = |text: &str| shown().contains(text).then_some(());
@@ -278,9 +279,23 @@ fn a_watch_prints_what_changes_until_it_is_interrupted() {
     wait_for("the new object", DEADLINE, || {
         line("PackerBuilder/default/later  Ready=False BuildFailed: no space\n")
     });
+    let [objects, aside] = ["objects/PackerBuilder", "aside"].map(|path| fixed.state().join(path));
+    fs::rename(&objects, &aside).expect("renamed");
+    fs::write(&objects, "").expect("written");
+    let reported = || fs::read_to_string(&errors).expect("the errors");
+    wait_for("the failed read", DEADLINE, || (!reported().is_empty()).then_some(()));
+    fs::remove_file(&objects).expect("removed");
+    fs::rename(&aside, &objects).expect("renamed");
     fs::remove_file(fixed.state().join("objects/PackerBuilder/default/later.json")).expect("removed");
     wait_for("its end", DEADLINE, || line("PackerBuilder/default/later  deleted\n"));
     assert_eq!(shown().lines().count(), 3, "what has not changed is printed once: {}", shown());
+    let reported = reported();
+    let [failure, end] = reported.lines().collect::<Vec<_>>()[..] else { panic!("{reported}") };
+    assert!(
+        failure.starts_with("opsy: the status cannot be read, and is read again every 2 s: "),
+        "{reported}"
+    );
+    assert_eq!(end, "opsy: the status can be read again");
     // A test that runs in the background inherits that SIGINT is ignored.
     kill_process(pid(watching.0.id()), Signal::TERM).expect("it is running");
     let status = watching.0.wait().expect("its end");

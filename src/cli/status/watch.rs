@@ -16,10 +16,14 @@ use crate::cli::format;
 use crate::cli::live::Frame;
 use crate::cli::objects::{Object, Observed, Reader};
 use crate::cli::ready::summary;
+use crate::cli::{format_error, target};
 use crate::telemetry::out::{self, View};
 
 /// How often the objects are read: a person notices no shorter delay, and an API server no such request.
 const INTERVAL: Duration = Duration::from_secs(2);
+/// Longer reads are given up and repeated: a connection can end without a sign of it. A connection that cannot be opened is
+/// given up after a third of this, with a message that says what to do.
+const READ: Duration = Duration::from_secs(90);
 /// How often the view is drawn between two reads, so that a person sees the time pass.
 const DRAWS: u32 = 4;
 /// The exit codes of a program that SIGINT (Ctrl-C) or SIGTERM ends, as shells report them.
@@ -37,34 +41,53 @@ pub async fn follow(args: &Args, reader: &Reader<'_>) -> anyhow::Result<ExitCode
 /// Draws until a signal ends it. Then only the table is left, as `opsy status` prints it.
 async fn redraw(args: &Args, reader: &Reader<'_>, view: View) -> anyhow::Result<ExitCode> {
     let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
-    let mut observed = None;
+    let (mut reads, mut last) = (Reads::new(args, reader), None);
     let code = tokio::select! {
-        failed = draw_until_failed(args, reader, &view, &mut observed) => match failed? {},
+        failed = draw_until_failed(&mut reads, &view, &mut last) => match failed? {},
         _ = interrupt.recv() => INTERRUPTED,
         _ = terminate.recv() => TERMINATED,
     };
     drop(view);
-    observed.map_or(Ok(()), |observed| print(args, &observed))?;
+    last.map_or(Ok(()), |last| print(args, &last))?;
+    if let Some(why) = reads.failure {
+        out::error(format!("this is not the current status, which cannot be read: {why}"));
+    }
     Ok(ExitCode::from(code))
 }
 
-/// Draws until the objects cannot be read.
-#[expect(clippy::disallowed_methods, reason = "a person watches, and the objects are in another process")]
+/// Draws until the objects cannot be read for good. `last` is what was read last.
+#[expect(clippy::disallowed_methods, reason = "a person watches, and sees the time pass")]
 async fn draw_until_failed(
-    args: &Args,
-    reader: &Reader<'_>,
+    reads: &mut Reads<'_>,
     view: &View,
-    observed: &mut Option<Observed>,
+    last: &mut Option<Observed>,
 ) -> anyhow::Result<Infallible> {
-    let mut reported = BTreeSet::new();
+    let (reader, mut shown) = (reads.reader, None);
     loop {
-        let read = observed.insert(read(args, reader, &mut reported).await?);
-        let frame = frame(&read.objects, &reader.progress());
-        for _ in 0..DRAWS {
-            view.draw(&frame.lines(Timestamp::now(), view.size()));
-            tokio::time::sleep(INTERVAL / DRAWS).await;
+        let read = async {
+            pause(INTERVAL * u32::from(shown.is_some())).await;
+            reads.next().await
+        };
+        let drawing = async {
+            loop {
+                shown.iter().for_each(|shown: &Frame| view.draw(&shown.lines(Timestamp::now(), view.size())));
+                pause(INTERVAL / DRAWS).await;
+            }
+        };
+        let read = tokio::select! {
+            read = read => read?,
+            never = drawing => never,
+        };
+        if let Some(read) = read {
+            shown = Some(frame(&read.objects, &reader.progress()));
+            *last = Some(read);
         }
     }
+}
+
+#[expect(clippy::disallowed_methods, reason = "a person watches, and the objects are in another process")]
+async fn pause(time: Duration) {
+    tokio::time::sleep(time).await;
 }
 
 fn frame(objects: &[Object], progress: &BTreeMap<Key, Progress>) -> Frame {
@@ -79,29 +102,71 @@ fn frame(objects: &[Object], progress: &BTreeMap<Key, Progress>) -> Frame {
 }
 
 /// Prints a line for each change.
-#[expect(clippy::disallowed_methods, reason = "the objects are in another process")]
 async fn print_changes(args: &Args, reader: &Reader<'_>) -> anyhow::Result<ExitCode> {
-    let (mut shown, mut reported) = (BTreeMap::new(), BTreeSet::new());
+    let (mut reads, mut shown) = (Reads::new(args, reader), BTreeMap::new());
     loop {
-        let now = states(args.output, &read(args, reader, &mut reported).await?.objects)?;
-        if !out::lines(&changes(&shown, &now))? {
-            return Ok(ExitCode::SUCCESS);
+        if let Some(read) = reads.next().await? {
+            let now = states(args.output, &read.objects)?;
+            if !out::lines(&changes(&shown, &now))? {
+                return Ok(ExitCode::SUCCESS);
+            }
+            shown = now;
         }
-        shown = now;
-        tokio::time::sleep(INTERVAL).await;
+        pause(INTERVAL).await;
     }
 }
 
-/// Reads the selected objects, and reports once what cannot be read.
-async fn read(args: &Args, reader: &Reader<'_>, reported: &mut BTreeSet<String>) -> anyhow::Result<Observed> {
-    let mut observed = reader.read().await?;
-    args.select.select(&mut observed.objects, &mut observed.unreadable);
-    for why in observed.errors(args.output.is_table()) {
-        if reported.insert(why.clone()) {
-            out::error(why);
-        }
+/// Reads of the selected objects. What cannot be read is reported once.
+struct Reads<'a> {
+    args: &'a Args,
+    reader: &'a Reader<'a>,
+    reported: BTreeSet<String>,
+    has_succeeded: bool,
+    /// Why the last read failed.
+    failure: Option<String>,
+}
+
+impl<'a> Reads<'a> {
+    fn new(args: &'a Args, reader: &'a Reader<'a>) -> Self {
+        Self { args, reader, reported: BTreeSet::new(), has_succeeded: false, failure: None }
     }
-    Ok(observed)
+
+    /// Reads the objects. Returns `None` if that fails and is to be repeated.
+    ///
+    /// # Errors
+    /// The first read failed, or each later one will, too.
+    async fn next(&mut self) -> anyhow::Result<Option<Observed>> {
+        let read = tokio::time::timeout(READ, self.reader.read()).await;
+        let late = |_| {
+            let seconds = READ.as_secs();
+            Err(anyhow::anyhow!("it was not read within {seconds} s: check that the cluster can be reached"))
+        };
+        let mut observed = match read.unwrap_or_else(late) {
+            Ok(observed) => observed,
+            Err(error) if !self.has_succeeded || target::is_permanent(&error) => return Err(error),
+            Err(error) => {
+                let why = Some(one_line(&format_error(&error)));
+                if self.failure != why
+                    && let Some(why) = &why
+                {
+                    out::error(format!("the status cannot be read, and is read again every 2 s: {why}"));
+                }
+                self.failure = why;
+                return Ok(None);
+            }
+        };
+        self.has_succeeded = true;
+        if self.failure.take().is_some() {
+            out::error("the status can be read again");
+        }
+        self.args.select.select(&mut observed.objects, &mut observed.unreadable);
+        for why in observed.errors(self.args.output.is_table()) {
+            if self.reported.insert(why.clone()) {
+                out::error(why);
+            }
+        }
+        Ok(Some(observed))
+    }
 }
 
 /// What is printed for each object, or for a part of it, by its name.
