@@ -137,14 +137,20 @@ fn has_view(screen: &[String]) -> bool {
     screen.iter().any(|row| is_spinner(row))
 }
 
+/// Starts the watch in a terminal, without a shell.
+fn start_watch(state: &Path) -> Terminal {
+    let words = watch(state);
+    let mut opsy = Command::new(&words[0]);
+    opsy.args(&words[1..]);
+    let terminal = Terminal::start(opsy, 40, COLUMNS);
+    terminal.wait_for_screen("the view", |screen| has_view(screen) && !terminal.shows_keys());
+    terminal
+}
+
 #[test]
 fn ctrl_backslash_ends_a_watch_at_once_and_restores_the_terminal() {
     let state = tempfile::tempdir().expect("a directory");
-    let words = watch(state.path());
-    let mut opsy = Command::new(&words[0]);
-    opsy.args(&words[1..]);
-    let mut terminal = Terminal::start(opsy, 40, COLUMNS);
-    terminal.wait_for_screen("the view", |screen| has_view(screen) && !terminal.shows_keys());
+    let mut terminal = start_watch(state.path());
     terminal.press(CTRL_BACKSLASH);
     wait_for("the modes", DEADLINE, || terminal.shows_keys().then_some(()));
     let end = terminal.end();
@@ -176,11 +182,7 @@ fn ctrl_z_restores_the_terminal_and_fg_shows_the_view_again() {
 #[test]
 fn a_watch_that_no_shell_can_continue_is_not_stopped() {
     let state = tempfile::tempdir().expect("a directory");
-    let words = watch(state.path());
-    let mut opsy = Command::new(&words[0]);
-    opsy.args(&words[1..]);
-    let mut terminal = Terminal::start(opsy, 40, COLUMNS);
-    terminal.wait_for_screen("the view", |screen| has_view(screen) && !terminal.shows_keys());
+    let mut terminal = start_watch(state.path());
     terminal.press(CTRL_Z);
     terminal.wait_for_screen("no view", |screen| !has_view(screen));
     terminal.wait_for_screen("the view again", |screen| has_view(screen) && !terminal.shows_keys());

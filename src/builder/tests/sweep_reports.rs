@@ -9,6 +9,11 @@ use crate::builder::outcome::{Done, Outcome, Swept};
 use crate::builder::report;
 use crate::engine::{Failure, ObjectHealth};
 
+/// When the first sweep is due, if it is still to come.
+fn next_sweep(observed: &Observed) -> Option<Timestamp> {
+    observed.status.sweeps.as_ref().and_then(|sweeps| sweeps[0].due)
+}
+
 #[test]
 fn sweeps_come_four_times_and_failing_ones_later() {
     let mut observed = settled();
@@ -21,7 +26,7 @@ fn sweeps_come_four_times_and_failing_ones_later() {
     };
     observed.status.sweeps = Some(vec![sweep]);
     let mut waits = Vec::new();
-    while let Some(due) = observed.status.sweeps.as_ref().and_then(|sweeps| sweeps[0].due) {
+    while let Some(due) = next_sweep(&observed) {
         observed.now = due;
         let denied = failing(&observed, Class::Denied);
         assert_eq!((denied.health, denied.failed), (ObjectHealth::Busy, None), "it blocks nothing else");
@@ -29,14 +34,7 @@ fn sweeps_come_four_times_and_failing_ones_later() {
         let later = denied.status.sweeps.expect("kept")[0].due.expect("a date");
         assert_eq!(time::between(due, later), HOUR * 6);
         observed.status = pass(&observed).status;
-        waits.extend(
-            observed
-                .status
-                .sweeps
-                .as_ref()
-                .and_then(|sweeps| sweeps[0].due)
-                .map(|next| time::between(due, next)),
-        );
+        waits.extend(next_sweep(&observed).map(|next| time::between(due, next)));
     }
     let minute = HOUR / 60;
     assert_eq!(waits, [minute * 5, minute * 25, minute * (23 * 60 + 30)]);
@@ -53,19 +51,12 @@ fn a_sweep_that_is_refused_is_given_up_until_somebody_asks() {
     };
     observed.status.sweeps = Some(vec![sweep(1)]);
     let (mut waits, mut notes) = (Vec::new(), Vec::new());
-    while let Some(due) = observed.status.sweeps.as_ref().and_then(|sweeps| sweeps[0].due) {
+    while let Some(due) = next_sweep(&observed) {
         observed.now = due;
         let refused = failing(&observed, Class::Denied);
         observed.status = refused.status;
         notes.extend(refused.notes);
-        waits.extend(
-            observed
-                .status
-                .sweeps
-                .as_ref()
-                .and_then(|sweeps| sweeps[0].due)
-                .map(|next| time::between(due, next)),
-        );
+        waits.extend(next_sweep(&observed).map(|next| time::between(due, next)));
     }
     assert_eq!(waits, [HOUR * 6, HOUR * 24, HOUR * 24 * 7]);
     let reasons: Vec<&str> = notes.iter().map(|note| note.reason.as_ref()).collect();
