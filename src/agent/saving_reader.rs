@@ -19,7 +19,7 @@ impl SavingReader {
 
 impl Parser for SavingReader {
     fn read(&mut self, files: &[SourceFile]) -> ObjectSet {
-        if !std::mem::replace(&mut self.is_recalled, true) {
+        if !self.is_recalled {
             let saved = self.cache.as_ref().and_then(|cache| cache.read(SavedFiles::of_lines));
             self.reader.recall(saved.unwrap_or_default());
         }

@@ -280,6 +280,11 @@ impl Address {
         self.ssh_endpoint().is_some()
     }
 
+    /// Returns true for HTTP, with or without TLS.
+    pub fn is_http(&self) -> bool {
+        matches!(&self.location, Location::Http { .. })
+    }
+
     /// Returns true if `url` names the same repository. Scheme, user, `.git` and trailing slashes are ignored.
     pub fn is_same(&self, url: &str) -> bool {
         let url = normalized(url);

@@ -282,10 +282,7 @@ impl Mirror {
     /// Returns the branches of the remote whose names start with `prefix`. `None` if all refs must be listed to find them.
     pub fn poll_below(&mut self, prefix: &str) -> Result<Option<Vec<String>>, GitError> {
         let options = Arc::clone(&self.options);
-        if options.address.path().is_some() || options.address.is_ssh() {
-            return Ok(None);
-        }
-        if self.repo().is_err() {
+        if !options.address.is_http() || self.repo().is_err() {
             return Ok(None);
         }
         let auth = self.authenticator()?;

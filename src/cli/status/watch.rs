@@ -145,13 +145,14 @@ impl<'a> Reads<'a> {
             Ok(observed) => observed,
             Err(error) if !self.has_succeeded || target::is_permanent(&error) => return Err(error),
             Err(error) => {
-                let why = Some(one_line(&format_error(&error)));
-                if self.failure != why
-                    && let Some(why) = &why
-                {
-                    out::error(format!("the status cannot be read, and is read again every 2 s: {why}"));
+                let why = one_line(&format_error(&error));
+                if self.failure.as_ref() != Some(&why) {
+                    let seconds = INTERVAL.as_secs();
+                    out::error(format!(
+                        "the status cannot be read, and is read again every {seconds} s: {why}"
+                    ));
                 }
-                self.failure = why;
+                self.failure = Some(why);
                 return Ok(None);
             }
         };

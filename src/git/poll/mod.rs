@@ -62,8 +62,8 @@ impl Poll {
                 let named = expected.iter().filter(|expected| !expected.is_default);
                 let default = expected.iter().any(|expected| expected.is_default);
                 let body = ls_refs::request(named.map(|expected| expected.branch.as_str()), default);
-                let can_ask = !self.is_paused() && can_ask(options, clone);
-                can_ask && self.poll(options, auth, &body).is_some_and(|refs| agrees(&refs, expected))
+                self.can_ask(options, clone)
+                    && self.poll(options, auth, &body).is_some_and(|refs| agrees(&refs, expected))
             }
         }
     }
@@ -75,7 +75,7 @@ impl Poll {
         auth: &Authenticator,
         prefix: &str,
     ) -> Option<Vec<String>> {
-        let can_ask = !self.is_paused() && can_ask(options, clone);
+        let can_ask = self.can_ask(options, clone);
         let body = can_ask.then(|| ls_refs::request(std::iter::once(prefix), false))?;
         match self.ask(options, auth, &body) {
             Ok(refs) => Some(refs.branches.into_keys().filter(|name| name.starts_with(prefix)).collect()),
@@ -88,8 +88,10 @@ impl Poll {
         }
     }
 
-    fn is_paused(&self) -> bool {
-        self.paused_until.is_some_and(|end| Instant::now() < end)
+    /// Returns true if the server can be asked by HTTP, and the check does not pause.
+    fn can_ask(&self, options: &Options, clone: &Repository) -> bool {
+        let is_paused = self.paused_until.is_some_and(|end| Instant::now() < end);
+        !is_paused && options.address.is_http() && !needs_proxy_of_git(options, clone)
     }
 
     /// Asks the server for the refs. Without a useful response, the check pauses.
@@ -137,12 +139,6 @@ enum Unanswered {
     /// The server does not speak version 2 of the protocol.
     Incapable,
     Unavailable,
-}
-
-/// Returns true if the server can be asked by HTTP.
-fn can_ask(options: &Options, clone: &Repository) -> bool {
-    let is_http = options.address.path().is_none() && !options.address.is_ssh();
-    is_http && !needs_proxy_of_git(options, clone)
 }
 
 /// Returns true if the refs confirm all tips. Pure.
