@@ -347,7 +347,7 @@ mod tests {
             )
         );
         assert_eq!(git.refuses(CANCEL, Some("b2")), None, "a command set it");
-        assert_eq!(git.refuses(RECONCILE_AT, Some("now")), None, "nobody set it");
+        assert_eq!(git.refuses(RECONCILE_AT, Some("now")), None, "it is not set");
         for annotation in REQUESTS {
             let git = in_manifest(&object(&[(annotation, "b1")], &[]));
             let why = git.refuses(annotation, None).unwrap_or_default();

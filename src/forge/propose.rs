@@ -101,7 +101,7 @@ async fn explain(client: &Client, number: u64, why: &str) -> Result<(), ForgeErr
     client.add_comment(number, why).await
 }
 
-/// Closes pull requests that nobody wants any more, and then says why. They are closed even if comments are not allowed.
+/// Closes pull requests that are not wanted any more, and then comments why. They are closed even if comments are not allowed.
 ///
 /// # Errors
 /// The forge refuses to close one.

@@ -1,5 +1,5 @@
 //! Pull requests that are not wanted any more: the mode, the target or the owner was changed, maybe while the agent was not
-//! running. Nobody may merge their old values, so they are closed, and their branches are deleted. The remote is asked
+//! running. Their old values must not be merged, so they are closed, and their branches are deleted. The remote is asked
 //! once after the start and after each change. A branch is deleted only if a pull request shows that it is one of these,
 //! because a person can have copied it.
 

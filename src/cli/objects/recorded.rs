@@ -17,7 +17,7 @@ const NAME_LEASE: &str = "name the namespace of the agent with -n, and its Lease
 pub struct Unknown {
     /// Says also what to do.
     pub why: String,
-    /// Nothing is wrong: nobody named a Lease, and few users may read the one of the agent, which is in one namespace.
+    /// Nothing is wrong: no Lease was named, and few users may read the one of the agent, which is in one namespace.
     pub is_usual: bool,
 }
 
@@ -82,7 +82,7 @@ mod tests {
         let read = |found, lease| of_lease(found, "ops", lease).map(|status| status.last.is_none());
         assert_eq!(read(found(None), None), Ok(true));
         assert_eq!(read(found(Some("{}")), None), Ok(true));
-        // Whoever names no Lease has nothing to correct if it is elsewhere or closed to them.
+        // A user who names no Lease has nothing to correct if it is elsewhere, or if they may not read it.
         for (found, lease, is_usual, words) in [
             (found(Some("{")), None, false, "it is not valid"),
             (Ok(None), None, true, "there is no Lease opsy in namespace ops; name the namespace"),

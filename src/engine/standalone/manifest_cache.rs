@@ -161,7 +161,7 @@ mod tests {
         fs::create_dir_all(cache.path.join("in-the-way")).expect("made");
         let part = state.path().join(".manifests.cache.part");
         rustix::fs::mknodat(rustix::fs::CWD, &part, rustix::fs::FileType::Fifo, 0o600.into(), 0)
-            .expect("a pipe, which nobody reads");
+            .expect("a pipe without a reader");
         assert!(cache.write(LINES.map(str::to_owned).into_iter()).is_err());
         assert_eq!(fs::read_dir(state.path()).expect("read").count(), 1, "no part is left");
         assert_eq!(read(&cache), None);

@@ -173,7 +173,7 @@ impl Cache {
         self.state().kept.clone()
     }
 
-    /// The deletion of the builder is no longer of interest for a run that is kept.
+    /// The deletion of the builder does not matter any more for a run that is kept.
     pub fn release(&self, key: &RunKey) {
         self.state().kept.remove(key);
     }

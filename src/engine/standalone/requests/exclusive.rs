@@ -51,7 +51,7 @@ mod tests {
     fn a_lock_that_another_command_keeps_is_an_error_and_not_an_endless_wait() {
         let state = tempfile::tempdir().expect("a directory");
         let dir = state.path().join("asked");
-        let held = lock(&dir).expect("nobody holds it");
+        let held = lock(&dir).expect("the lock is free");
         for wait in [Duration::ZERO, LOOK * 3] {
             let error = lock_within(&dir, wait).expect_err("it is held");
             assert_eq!(error.kind(), io::ErrorKind::TimedOut);

@@ -21,7 +21,7 @@ async fn a_pull_request_that_is_not_wanted_any_more_is_closed_and_its_branch_del
                 (RELEASE, Some("opsy/team-a/release")),
                 (PULL_REQUEST, Some("opsy/team-b/main")),
             ] {
-                // Nobody knows the owner before the restart. All forges close in the same way.
+                // The owner before the restart is not known. All forges close in the same way.
                 let is_unknown = is_restarted && settings == PULL_REQUEST;
                 if is_unknown || kind != GitHost::Gitea && (is_restarted || settings != RELEASE) {
                     continue;
