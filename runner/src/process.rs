@@ -197,14 +197,20 @@ fn all() -> impl Iterator<Item = Stat> {
 }
 
 fn number(name: &OsStr) -> Option<Pid> {
-    Pid::from_raw(name.to_str()?.parse().ok()?)
+    process_id(name.to_str()?.parse().ok()?)
 }
 
 /// Parses `pid (name) state parent group …`. The name may contain spaces and parentheses.
 fn stat(pid: Pid, text: &str) -> Option<Stat> {
     let mut fields = text[text.rfind(')')? + 1..].split_ascii_whitespace().skip(1);
-    let mut next = || Some(Pid::from_raw(fields.next()?.parse().ok()?));
+    let mut next = || Some(process_id(fields.next()?.parse().ok()?));
     Some(Stat { pid, parent: next()?, group: next()? })
+}
+
+/// Converts a number from `/proc`. While a process is being reaped, the kernel writes 0 as its parent and -1 as its
+/// group; `Pid::from_raw` panics if a number is negative.
+fn process_id(raw: i32) -> Option<Pid> {
+    if raw > 0 { Pid::from_raw(raw) } else { None }
 }
 
 #[cfg(test)]

@@ -129,6 +129,7 @@ impl Bed {
     /// Runs to completion and returns the report, after checking its size and the exit code of the runner.
     pub fn report_of_run(&self) -> Report {
         let output = self.run();
+        assert!(self.dir().join(request::RESULT).exists(), "no result: {output:?}");
         let report = self.report();
         let succeeded = report.outcome == request::Outcome::Succeeded;
         assert_eq!(output.status.code(), Some(i32::from(!succeeded)), "{output:?}\n{report:?}");
