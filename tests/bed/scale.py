@@ -9,7 +9,6 @@ same run on the same machine.
 
 import os
 import platform
-import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Iterable
@@ -105,16 +104,18 @@ def selected(words: list[str]) -> list[str]:
 
 
 def both(scratch: Path, group: Group, rows: list[str], endpoint: str) -> dict[str, list[Result]]:
-    """Measure the rows of a group with a tenth of its things, and with all of them."""
+    """Measure the rows of a group with a tenth of its things, and with all of them.
+
+    Their files remain until all rows are measured: after many files were deleted, ext4 uses much CPU time to create others.
+    """
     results: dict[str, list[Result]] = {name: [] for name in rows}
     for count in (group.count // 10, group.count):
-        root = scratch / "group"
+        root = scratch / f"{rows[0]}-{count}"
         with group.open(root, count, endpoint) as subject:
             for name in rows:
                 print(f"measuring {name}, {count:,} {group.things}", file=sys.stderr, flush=True)
                 results[name].append(result := attempt(group.rows[name], subject))
                 print(f"  {brief(result)}", file=sys.stderr, flush=True)
-        shutil.rmtree(root, ignore_errors=True)
     return results
 
 

@@ -28,6 +28,8 @@ class Skipped(Exception):
 class Cost(NamedTuple):
     wall: float
     cpu: float
+    kernel: float
+    """CPU seconds in the kernel, which `cpu` includes. With many syncs, they depend on the disk."""
     peak_mib: float
 
 
@@ -67,7 +69,7 @@ def once(command: list, environment: dict[str, str] | None = None, code: int = 0
             said.seek(max(0, said.seek(0, os.SEEK_END) - 300))
             last = said.read().decode(errors="replace").strip().rpartition("\n")[2]
             raise Failure(f"{name} ended with exit code {process.returncode} after {wall:.0f} s: {last}")
-    return Cost(wall, usage.ru_utime + usage.ru_stime, peak[-1])
+    return Cost(wall, usage.ru_utime + usage.ru_stime, usage.ru_stime, peak[-1])
 
 
 @contextlib.contextmanager

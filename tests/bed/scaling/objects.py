@@ -33,7 +33,7 @@ def first(fleet: Fleet) -> Figures:
     """`opsy run --once` with an empty state directory."""
     cost = once(ONCE, fleet.environment(), WAITING)
     fleet.check()
-    return {"CPU s": cost.cpu, "wall s": cost.wall, "peak RSS MiB": cost.peak_mib}
+    return {"CPU s": cost.cpu, "kernel CPU s": cost.kernel, "wall s": cost.wall, "peak RSS MiB": cost.peak_mib}
 
 
 def writes(fleet: Fleet) -> Figures:

@@ -25,6 +25,7 @@ SUMMARY = """\
 
 def test_a_command_has_a_cost_and_another_exit_code_is_a_failure():
     found = cost.once([sys.executable, "-c", "sum(range(3_000_000)); exit(3)"], code=3)
+    assert 0 <= found.kernel <= found.cpu
     assert 0 < found.cpu < found.wall * os.cpu_count() and found.peak_mib > 1
     with pytest.raises(Failure, match="exit code 1 after 0 s: the reason"):
         cost.once([sys.executable, "-c", "print('more'); exit('the reason')"])
