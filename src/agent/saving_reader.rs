@@ -25,7 +25,7 @@ impl Parser for SavingReader {
         }
         let set = self.reader.read(files);
         // Such a commit is not loaded, and what was recalled for it does not serve the next one.
-        self.is_recalled = !(set.too_many_objects || set.without_settings);
+        self.is_recalled = set.is_loadable();
         set
     }
 

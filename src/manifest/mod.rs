@@ -171,6 +171,11 @@ impl ObjectSet {
         self.problems.iter().all(|problem| problem.severity != Severity::Error)
     }
 
+    /// Returns whether the commit can be loaded. If not, the last one that could be stays in force.
+    pub fn is_loadable(&self) -> bool {
+        !self.without_settings && !self.too_many_objects
+    }
+
     /// Returns whether a document declares the object.
     pub fn declares(&self, object: &ObjectKey) -> bool {
         self.documents.get(object).is_some()

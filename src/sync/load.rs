@@ -236,7 +236,7 @@ impl Sync {
                 parse.discard();
                 return Err(error);
             }
-            if !set.too_many_objects && !set.without_settings {
+            if set.is_loadable() {
                 parse.save();
             }
             Ok((set, sources))
