@@ -21,9 +21,7 @@ use world::{BRANCH, KINDS, PULL_REQUEST, World};
 async fn one_pull_request_is_opened_updated_rebuilt_and_closed() {
     let bed = Bed::start();
     for kind in KINDS {
-        let world = World::new(&bed, kind, PULL_REQUEST).await;
-        world.put("one", Some("built"));
-        world.publish().await;
+        let world = World::with_pull_request(&bed, kind).await;
         assert_eq!(world.pulls(), [json!(["open", "opsy: one is built", "main"])], "{}", world.name());
         assert_eq!(world.proposed("status/one.yaml").as_deref(), Some("built"));
         assert_eq!(world.remote().log("main"), ["by hand"], "the target is left to people");

@@ -22,9 +22,7 @@ async fn a_push_that_is_retried_costs_no_request_to_the_forge() {
 #[tokio::test]
 async fn an_open_pull_request_is_pushed_to_while_the_forge_fails() {
     let bed = Bed::start();
-    let world = World::new(&bed, GitHost::Gitea, PULL_REQUEST).await;
-    world.put("one", Some("built"));
-    world.publish().await;
+    let world = World::with_pull_request(&bed, GitHost::Gitea).await;
     bed.control("tokens", json!({ "token": TOKEN, "state": "revoked" }));
     world.put("one", Some("rebuilt"));
     for _ in 0..2 {
@@ -40,9 +38,7 @@ async fn an_open_pull_request_is_pushed_to_while_the_forge_fails() {
 async fn a_branch_with_commits_of_others_is_left_alone_and_named() {
     let bed = Bed::start();
     for kind in KINDS {
-        let world = World::new(&bed, kind, PULL_REQUEST).await;
-        world.put("one", Some("built"));
-        world.publish().await;
+        let world = World::with_pull_request(&bed, kind).await;
         let theirs = world.remote().commit(BRANCH, &[("status/one.yaml", Some("mine"))]);
         world.put("one", Some("rebuilt"));
         world.commit(&[("README.md", Some("news"))]).await;
@@ -74,9 +70,7 @@ async fn a_branch_with_commits_of_others_is_left_alone_and_named() {
 #[tokio::test]
 async fn a_commit_that_is_pushed_meanwhile_is_not_replaced() {
     let bed = Bed::start();
-    let world = World::new(&bed, GitHost::Gitea, PULL_REQUEST).await;
-    world.put("one", Some("built"));
-    world.publish().await;
+    let world = World::with_pull_request(&bed, GitHost::Gitea).await;
     // The hook runs after the fetch and before the branch is moved: it moves the branch first.
     world.commit(&[("README.md", Some("news"))]).await;
     let theirs = world.remote().commit("other", &[("x", Some("y"))]);

@@ -68,9 +68,7 @@ async fn a_pull_request_that_is_not_wanted_any_more_is_closed_and_its_branch_del
 #[tokio::test]
 async fn branches_of_others_stay_when_the_mode_changes() {
     let bed = Bed::start();
-    let mut world = World::new(&bed, GitHost::Gitea, PULL_REQUEST).await;
-    world.put("one", Some("built"));
-    world.publish().await;
+    let mut world = World::with_pull_request(&bed, GitHost::Gitea).await;
     let repo = world.remote().repo();
     let base = repo.revparse_single("main").expect("the target").peel_to_commit().expect("a commit");
     let opsy = git2::Signature::now("Opsy", "opsy@users.noreply.local").expect("a signature");
@@ -96,9 +94,7 @@ async fn branches_of_others_stay_when_the_mode_changes() {
 async fn a_copy_of_the_branch_and_its_pull_request_stay_when_the_mode_changes() {
     let bed = Bed::start();
     for kind in KINDS {
-        let mut world = World::new(&bed, kind, PULL_REQUEST).await;
-        world.put("one", Some("built"));
-        world.publish().await;
+        let mut world = World::with_pull_request(&bed, kind).await;
         let tip = world.remote().tip(BRANCH).expect("the branch");
         let copies = ["opsy/team-a/backup", "opsy/team-a/mine"];
         copies.iter().for_each(|copy| world.remote().reset(copy, &tip));
@@ -120,9 +116,7 @@ async fn a_copy_of_the_branch_and_its_pull_request_stay_when_the_mode_changes() 
 #[tokio::test]
 async fn a_branch_that_is_read_or_published_to_is_never_deleted() {
     let bed = Bed::start();
-    let mut world = World::new(&bed, GitHost::Gitea, PULL_REQUEST).await;
-    world.put("one", Some("built"));
-    world.publish().await;
+    let mut world = World::with_pull_request(&bed, GitHost::Gitea).await;
     world.set(r#"{"publish": {"branch": "opsy/team-a/main"}}"#);
     world.restart();
     world.publish().await;
@@ -132,9 +126,7 @@ async fn a_branch_that_is_read_or_published_to_is_never_deleted() {
 #[tokio::test]
 async fn a_lasting_error_of_the_forge_is_not_retried_for_what_is_not_wanted_any_more() {
     let bed = Bed::start();
-    let mut world = World::new(&bed, GitHost::Gitea, PULL_REQUEST).await;
-    world.put("one", Some("built"));
-    world.publish().await;
+    let mut world = World::with_pull_request(&bed, GitHost::Gitea).await;
     bed.control("tokens", json!({ "token": TOKEN, "state": "revoked" }));
     world.set(r#"{"publish": {"mode": "Commit"}}"#);
     world.publish().await;

@@ -44,9 +44,7 @@ async fn what_a_person_merges_is_not_proposed_again() {
 async fn what_a_person_closes_is_not_proposed_again() {
     let bed = Bed::start();
     for kind in KINDS {
-        let world = World::new(&bed, kind, PULL_REQUEST).await;
-        world.put("one", Some("built"));
-        world.publish().await;
+        let world = World::with_pull_request(&bed, kind).await;
         world.close_by_hand(1, false);
         world.commit(&[("README.md", Some("news"))]).await;
         world.publish().await;
@@ -63,9 +61,7 @@ async fn what_a_person_closes_is_not_proposed_again() {
 async fn what_a_person_closes_is_not_pushed_again_after_its_branch_was_deleted() {
     let bed = Bed::start();
     for kind in KINDS {
-        let mut world = World::new(&bed, kind, PULL_REQUEST).await;
-        world.put("one", Some("built"));
-        world.publish().await;
+        let mut world = World::with_pull_request(&bed, kind).await;
         world.close_by_hand(1, false);
         world.remote().delete(BRANCH);
         for is_new in [false, false, true] {
@@ -96,9 +92,7 @@ async fn what_a_person_closes_is_not_pushed_again_after_its_branch_was_deleted()
 async fn a_pull_request_without_its_branch_is_closed_when_nothing_differs() {
     let bed = Bed::start();
     for kind in KINDS {
-        let world = World::new(&bed, kind, PULL_REQUEST).await;
-        world.put("one", Some("built"));
-        world.publish().await;
+        let world = World::with_pull_request(&bed, kind).await;
         world.remote().delete(BRANCH);
         world.commit(&[("status/one.yaml", Some("built"))]).await;
         world.publish().await;
@@ -116,9 +110,7 @@ async fn a_pull_request_without_its_branch_is_closed_when_nothing_differs() {
 async fn another_pull_request_is_opened_if_a_person_merges_or_closes_it_during_the_push() {
     let bed = Bed::start();
     for (kind, is_merged) in [(GitHost::GitHub, true), (GitHost::GitLab, true), (GitHost::Gitea, false)] {
-        let world = World::new(&bed, kind, PULL_REQUEST).await;
-        world.put("one", Some("built"));
-        world.publish().await;
+        let world = World::with_pull_request(&bed, kind).await;
         let change = json!({ "repository": world.pull.repository, "number": 1, "state": "closed", "merged": is_merged });
         let url = format!("{}/_bed/change-pull", bed.process.text("url"));
         let curl = format!("curl --silent --fail --noproxy '*' --output /dev/null --data '{change}' {url}");

@@ -125,6 +125,14 @@ impl<'a> World<'a> {
         Self { server, git, pull, files, settings, publisher, stop }
     }
 
+    /// A world in which the publisher has proposed that `one` is built.
+    pub async fn with_pull_request(bed: &'a Bed, kind: GitHost) -> Self {
+        let world = Self::new(bed, kind, PULL_REQUEST).await;
+        world.put("one", Some("built"));
+        world.publish().await;
+        world
+    }
+
     /// Stops the publisher and starts another one, which knows nothing of the first.
     pub fn restart(&mut self) {
         self.stop.cancel();
